@@ -1,0 +1,139 @@
+-- name: settings_in_force()$
+-- Takes part in the settings in force until the transaction ends, and says their epoch.
+SELECT settings_in_force();
+
+-- name: settings_epoch()$
+-- The epoch of the settings.
+SELECT epoch FROM settings_epoch;
+
+-- name: accounts_by_id(account_ids)
+-- Accounts by their ids, with what decides on their history.
+SELECT account_key, account_id, history_days, history_after, history_days_min, history_days_max
+FROM account WHERE account_id = ANY (:account_ids::text[]);
+
+-- name: accounts_changed(epoch)
+-- Accounts whose settings changed after an epoch.
+SELECT account_key, account_id, history_days, history_after, history_days_min, history_days_max
+FROM account WHERE settings_epoch > :epoch;
+
+-- name: policies()
+-- All retention policies.
+SELECT data_class, effective_from, period_hours, legal_basis
+FROM retention_policy ORDER BY data_class, effective_from;
+
+-- name: add_accounts(account_ids, created_at, days)!
+-- Makes the accounts that are not there yet, with the default period.
+INSERT INTO account (account_id, created_at, history_days, history_days_min, history_days_max)
+SELECT unnest(:account_ids::text[]), :created_at, :days, :days, :days
+ON CONFLICT (account_id) DO NOTHING;
+
+-- name: partitions_of(table_name)
+-- The lower bounds of a table's partitions.
+SELECT lower FROM partition_catalogue WHERE table_name = :table_name AND NOT detach_pending;
+
+-- name: ensure_partition(table_name, lower, upper)$
+-- Makes a partition when it is missing; true when it was.
+SELECT ensure_partition(:table_name, :lower, :upper);
+
+-- name: make_stage#
+-- Makes the connection's table for reports that may be known already.
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_report (
+    account_key     bigint NOT NULL,
+    created_at      timestamptz NOT NULL,
+    traffic_expires timestamptz NOT NULL,
+    history_expires timestamptz,
+    history_from    timestamptz NOT NULL,
+    history_to      timestamptz NOT NULL,
+    updated_at      timestamptz,
+    delivered_at    timestamptz,
+    ordinal         integer NOT NULL,
+    duration        integer,
+    parts           integer,
+    cost            integer,
+    kind            smallint NOT NULL,
+    direction       smallint NOT NULL,
+    status          smallint,
+    withheld        smallint NOT NULL,
+    id              text COLLATE "C" NOT NULL,
+    sender          text COLLATE "C" NOT NULL,
+    recipient       text COLLATE "C" NOT NULL,
+    ip              text COLLATE "C",
+    user_agent      text COLLATE "C",
+    owner           text COLLATE "C",
+    tags            text[],
+    message         text COLLATE "C"
+) ON COMMIT DELETE ROWS;
+
+-- name: insert_staged()
+-- Stores staged records that are new and says which; the legal record decides what is new.
+WITH fresh AS (
+    INSERT INTO traffic_record (created_at, expires_at, updated_at, account_key, duration,
+                                kind, direction, id, sender, recipient, ip, user_agent)
+    SELECT created_at, traffic_expires, updated_at, account_key, duration,
+           kind, direction, id, sender, recipient, ip, user_agent
+    FROM staged_report ORDER BY traffic_expires, created_at, account_key, id
+    ON CONFLICT DO NOTHING
+    RETURNING account_key, created_at, id
+), history AS (
+    INSERT INTO history_record (account_key, created_at, expires_at, updated_at, delivered_at,
+                                duration, parts, cost, kind, direction, status, withheld, id,
+                                sender, recipient, owner, tags, message)
+    SELECT s.account_key, s.created_at, s.history_expires, s.updated_at, s.delivered_at,
+           s.duration, s.parts, s.cost, s.kind, s.direction, s.status, s.withheld, s.id,
+           CASE WHEN s.withheld & 2 = 0 THEN s.sender END,
+           CASE WHEN s.withheld & 4 = 0 THEN s.recipient END,
+           s.owner, s.tags,
+           CASE WHEN s.withheld & 1 = 0 THEN s.message END
+    FROM staged_report s JOIN fresh USING (account_key, created_at, id)
+    WHERE s.history_expires IS NOT NULL
+    ORDER BY s.history_expires, s.account_key, s.created_at
+    ON CONFLICT DO NOTHING
+)
+SELECT s.ordinal FROM staged_report s JOIN fresh USING (account_key, created_at, id);
+
+-- name: merge_traffic(expires_from, expires_to)
+-- Brings the legal record of known ones up to date, and says which changed.
+UPDATE traffic_record t SET
+    updated_at = greatest(t.updated_at, s.updated_at),
+    duration = prefer(is_later(t.updated_at, NULL, s.updated_at, NULL), t.duration, s.duration),
+    ip = coalesce(t.ip, s.ip),
+    user_agent = coalesce(t.user_agent, s.user_agent)
+FROM staged_report s
+WHERE t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s.id
+  AND t.expires_at = s.traffic_expires
+  AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
+  AND (is_later(t.updated_at, NULL, s.updated_at, NULL)
+       OR num_nulls(t.duration, t.ip, t.user_agent)
+          > num_nulls(coalesce(t.duration, s.duration), coalesce(t.ip, s.ip),
+                      coalesce(t.user_agent, s.user_agent)))
+RETURNING s.ordinal;
+
+-- name: merge_history(expires_from, expires_to)
+-- Brings known history up to date and says which rows changed; what was withheld once stays so.
+UPDATE history_record t SET
+    updated_at = greatest(t.updated_at, s.updated_at),
+    status = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.status, s.status),
+    delivered_at = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status),
+                          t.delivered_at, s.delivered_at),
+    duration = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.duration, s.duration),
+    parts = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.parts, s.parts),
+    cost = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.cost, s.cost),
+    owner = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.owner, s.owner),
+    tags = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.tags, s.tags),
+    withheld = t.withheld | s.withheld,
+    sender = CASE WHEN (t.withheld | s.withheld) & 2 = 0 THEN t.sender END,
+    recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END,
+    message = CASE WHEN (t.withheld | s.withheld) & 1 = 0 THEN
+        prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.message, s.message) END
+FROM staged_report s
+WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
+  AND t.expires_at BETWEEN s.history_from AND s.history_to
+  AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
+  AND (is_later(t.updated_at, t.status, s.updated_at, s.status)
+       OR t.withheld <> t.withheld | s.withheld
+       OR t.message IS NULL AND s.message IS NOT NULL AND (t.withheld | s.withheld) & 1 = 0
+       OR num_nulls(t.status, t.delivered_at, t.duration, t.parts, t.cost, t.owner, t.tags)
+          > num_nulls(coalesce(t.status, s.status), coalesce(t.delivered_at, s.delivered_at),
+                      coalesce(t.duration, s.duration), coalesce(t.parts, s.parts),
+                      coalesce(t.cost, s.cost), coalesce(t.owner, s.owner), coalesce(t.tags, s.tags)))
+RETURNING s.ordinal;

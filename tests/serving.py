@@ -1,0 +1,123 @@
+"""The whole service inside a test: a real socket, a real database, a clock that can be set."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from trafficlog.cli.serve import service
+from trafficlog.clock import Clock
+from trafficlog.config import Config
+from trafficlog.store.database import Database
+from trafficlog.store.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class SetClock(Clock):
+    """A clock that stands where the test puts it, or runs with the system's when not put."""
+
+    fixed: datetime | None = None
+
+    def now(self) -> datetime:
+        """The test's time."""
+        return SetClock.fixed or super().now()
+
+    def set(self, at: datetime) -> None:
+        """Puts the clock."""
+        SetClock.fixed = at
+
+    def advance(self, by: timedelta) -> None:
+        """Moves the clock on."""
+        self.set(self.now() + by)
+
+
+@dataclass
+class Service:
+    """A running service and what a test does with it."""
+
+    url: str
+    dsn: str
+    clock: SetClock
+    config: Config
+    http: aiohttp.ClientSession
+    database: Database
+    operator_key: str
+
+    async def key(self, scope: str, account: str | None = None) -> str:
+        """A new key; the account of a customer's key is made when it is not there."""
+        if account is not None:
+            async with self.database.operator() as connection:
+                await connection.execute(
+                    "INSERT INTO account (account_id, created_at, history_days, history_days_min,"
+                    " history_days_max) VALUES ($1, $2, 90, 90, 90) ON CONFLICT DO NOTHING",
+                    account,
+                    self.clock.now(),
+                )
+        return (await Keys(self.database).create(scope, account, self.clock.now())).secret
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        key: str | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        **options: Any,
+    ) -> tuple[int, Any]:
+        """Status and body (JSON decoded, else text) of one request."""
+        async with self.http.request(
+            method,
+            self.url + path,
+            headers=({} if key is None else {"Authorization": f"Bearer {key}"}) | (headers or {}),
+            **options,
+        ) as response:
+            if "json" in response.content_type:
+                return response.status, await response.json(content_type=None)
+            return response.status, await response.text()
+
+    async def post(self, key: str, *records: dict[str, Any]) -> tuple[int, Any]:
+        """Posts records as a JSON array."""
+        return await self.call("POST", "/v1/records", key, json=list(records))
+
+    def record(self, record_id: str = "m1", **fields: Any) -> dict[str, Any]:
+        """A record that is as it should be, but for ``fields``; those of value ... are left out."""
+        record = {
+            "id": record_id,
+            "account": "acme",
+            "kind": "sms",
+            "direction": "outgoing",
+            "from": "Acme",
+            "to": "+46701234567",
+            "created": self.clock.now().isoformat(),
+            "message": "hello",
+        }
+        record |= {name.rstrip("_"): value for name, value in fields.items()}
+        return {name: value for name, value in record.items() if value is not ...}
+
+
+@contextlib.asynccontextmanager
+async def serving(dsn: str, now: datetime | None = None, **settings: int) -> AsyncIterator[Service]:
+    """A service on ``dsn`` whose clock stands at ``now``."""
+    config = replace(Config(move_interval_seconds=1, key_cache_seconds=0), **settings)
+    SetClock.fixed = now
+    clock = SetClock(offset=timedelta(microseconds=1))
+    async with (
+        service(dsn, config, clock, "127.0.0.1", 0) as (url, first),
+        aiohttp.ClientSession() as http,
+        Database(dsn, config) as database,
+    ):
+        secret = "" if first is None else first.secret
+        yield Service(url, dsn, clock, config, http, database, secret)
+    SetClock.fixed = None
+
+
+def utc(text: str) -> datetime:
+    """An instant from its text."""
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, their scopes, and how errors are answered."""

@@ -1,0 +1,108 @@
+"""Errors as answers: ``application/problem+json`` (RFC 9457) with a stable code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from aiohttp import web
+
+from trafficlog.errors import (
+    BatchTooLargeError,
+    BodyTooLargeError,
+    BodyUnreadableError,
+    BufferFullError,
+    ConflictError,
+    DatabaseUnavailableError,
+    InvalidValueError,
+    KeyMissingError,
+    MediaTypeUnsupportedError,
+    NotFoundError,
+    ScopeMissingError,
+    TrafficlogError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STATUSES: Final[dict[type[TrafficlogError], int]] = {
+    InvalidValueError: 400,
+    BodyUnreadableError: 400,
+    KeyMissingError: 401,
+    ScopeMissingError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    BodyTooLargeError: 413,
+    BatchTooLargeError: 413,
+    MediaTypeUnsupportedError: 415,
+    BufferFullError: 429,
+    DatabaseUnavailableError: 503,
+}
+TITLES: Final = {
+    400: "Bad request",
+    401: "No valid key",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Too slow",
+    409: "Conflict",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "No record was stored",
+    429: "Too many records waiting",
+    500: "Internal error",
+    503: "Not available",
+}
+RETRY_AFTER_SECONDS: Final = 1
+
+
+def json_response(
+    data: object, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """``data`` as JSON; datetimes as RFC 3339 in UTC with ``Z``."""
+    return web.Response(
+        body=orjson.dumps(data, option=orjson.OPT_UTC_Z),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: dict[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> web.Response:
+    """An error as RFC 9457 puts it; ``more`` are its extension members."""
+    body = {
+        "type": "about:blank",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **(more or {}),
+    }
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        content_type="application/problem+json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def problem_of(error: TrafficlogError) -> web.Response:
+    """The answer to an error of ours."""
+    status = STATUSES.get(type(error), 500)
+    headers: dict[str, str] = {}
+    more: dict[str, object] = {}
+    if status == 401:  # noqa: PLR2004 - the table above says it
+        headers["WWW-Authenticate"] = 'Bearer realm="trafficlog"'
+    if status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, InvalidValueError):
+        more = {"field": error.field, "value": error.data["value"], "reason": error.reason_code}
+    detail = error.detail if status != 500 else "something went wrong; the log says what"  # noqa: PLR2004
+    return problem(status, error.code, detail, headers=headers, more=more)

@@ -1,0 +1,105 @@
+"""Query parameters and JSON objects of requests, checked one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from trafficlog.clock import parse_instant
+from trafficlog.errors import BodyUnreadableError, InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+
+def only(given: Collection[str], known: Collection[str], what: str = "parameter") -> None:
+    """Refuses names that mean nothing here, so that a misspelt one is not ignored.
+
+    Raises:
+        InvalidValueError: naming the first.
+    """
+    for name in given:
+        if name not in known:
+            raise InvalidValueError(
+                name,
+                name,
+                f"is no {what} of this request; known are {', '.join(sorted(known))}",
+                reason_code="unknown",
+            )
+
+
+def one_of(query: Mapping[str, str], name: str, known: Collection[str]) -> str | None:
+    """A parameter of a closed set."""
+    value = query.get(name)
+    if value is not None and value not in known:
+        raise InvalidValueError(
+            name, value, f"must be one of {', '.join(known)}", reason_code="not_in_set"
+        )
+    return value
+
+
+def instant(query: Mapping[str, str], name: str) -> datetime | None:
+    """A parameter that is a time."""
+    value = query.get(name)
+    # A plus sign in a query is a space once decoded.
+    return None if value is None else parse_instant(value.replace(" ", "+"), name)
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int, high: int) -> int:
+    """A parameter from 1 to ``high``."""
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise InvalidValueError(
+            name, text, "must be a whole number", reason_code="wrong_type"
+        ) from None
+    if not 1 <= value <= high:
+        raise InvalidValueError(name, text, f"must be from 1 to {high}", reason_code="out_of_range")
+    return value
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """A parameter that is true or false; false when it is absent."""
+    return one_of(query, name, ("true", "false")) == "true"
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        BodyUnreadableError: it is none.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BodyUnreadableError(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BodyUnreadableError("the body must be a JSON object")
+    return value
+
+
+def text_field(value: Mapping[str, Any], name: str) -> str | None:
+    """A text of a JSON object; None when it is absent or null."""
+    text = value.get(name)
+    if text is not None and (not isinstance(text, str) or "\0" in text):
+        raise InvalidValueError(name, text, "must be a text", reason_code="wrong_type")
+    return text
+
+
+def required_text(value: Mapping[str, Any], name: str) -> str:
+    """A text of a JSON object that must be there."""
+    text = text_field(value, name)
+    if text is None:
+        raise InvalidValueError(name, None, "is required", reason_code="missing")
+    return text
+
+
+def instant_field(value: Mapping[str, Any], name: str) -> datetime | None:
+    """A time of a JSON object; None when it is absent or null."""
+    text = text_field(value, name)
+    return None if text is None else parse_instant(text, name)

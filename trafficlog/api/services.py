@@ -1,0 +1,46 @@
+"""What the handlers work with: one object, made by the composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from trafficlog.api.body import BodyReader
+    from trafficlog.api.cursor import Cursors
+    from trafficlog.auth import Authenticator
+    from trafficlog.clock import Clock
+    from trafficlog.config import Config
+    from trafficlog.ingest import IngestBuffer
+    from trafficlog.metrics import Metrics
+    from trafficlog.store.accounts import Accounts
+    from trafficlog.store.database import Database
+    from trafficlog.store.history import History
+    from trafficlog.store.holds import Holds
+    from trafficlog.store.ingest import Batch, Outcome, RecordWriter
+    from trafficlog.store.keys import Principal
+    from trafficlog.store.transit import DebugLog, Transit
+
+PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", object)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a request can need."""
+
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    database: Database
+    writer: RecordWriter
+    buffer: IngestBuffer[Batch, Outcome]
+    bodies: BodyReader
+    authenticator: Authenticator
+    cursors: Cursors
+    accounts: Accounts
+    history: History
+    holds: Holds
+    transit: Transit
+    debug_log: DebugLog

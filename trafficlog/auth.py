@@ -1,0 +1,75 @@
+"""Who is asking, and what a key opens. Nothing is open that is not opened here."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from trafficlog.errors import KeyMissingError, ScopeMissingError
+from trafficlog.store.keys import digest_of
+
+if TYPE_CHECKING:
+    from trafficlog.store.keys import Keys, Principal
+
+CACHED_KEYS_MAX: Final = 10_000
+
+
+class Authenticator:
+    """Recognises keys; remembers one for a few seconds, unknown ones not at all.
+
+    Args:
+        keys: where keys are looked up.
+        cache_seconds: how long a revoked key may go on being accepted.
+    """
+
+    def __init__(self, keys: Keys, cache_seconds: float) -> None:
+        self._keys = keys
+        self._cache_seconds = cache_seconds
+        self._cached: dict[bytes, tuple[float, Principal]] = {}
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Who the ``Authorization`` header speaks for.
+
+        Raises:
+            KeyMissingError: it carries no key, or one that is unknown or revoked.
+        """
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise KeyMissingError("send an API key: `Authorization: Bearer tl_…`")
+        return await self.by_secret(secret.strip())
+
+    async def by_secret(self, secret: str) -> Principal:
+        """Who a key belongs to.
+
+        Raises:
+            KeyMissingError: it is unknown or revoked.
+        """
+        digest, now = digest_of(secret), time.monotonic()
+        cached = self._cached.get(digest)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        principal = await self._keys.recognise(secret)
+        if principal is None:
+            self._cached.pop(digest, None)
+            raise KeyMissingError("the API key is unknown or revoked")
+        if len(self._cached) >= CACHED_KEYS_MAX:
+            self._cached.clear()
+        self._cached[digest] = (now + self._cache_seconds, principal)
+        return principal
+
+
+def require(principal: Principal, scopes: frozenset[str], account_id: str | None) -> None:
+    """Lets ``principal`` pass when its key opens one of ``scopes``.
+
+    A customer's key opens its own account alone, so a route under an account must
+    say which: ``account_id``.
+
+    Raises:
+        ScopeMissingError: the key does not open this.
+    """
+    if principal.scope not in scopes:
+        raise ScopeMissingError(
+            f"this needs a key of scope {' or '.join(sorted(scopes))}; yours is {principal.scope}"
+        )
+    if principal.scope == "customer" and principal.account_id != account_id:
+        raise ScopeMissingError("a customer's key opens its own account only")

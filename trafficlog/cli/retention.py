@@ -1,0 +1,238 @@
+"""``trafficlog retention`` and ``trafficlog ledger``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from trafficlog.cli.common import (
+    ANSWER_IS_NO,
+    database_command,
+    print_json,
+    reference_time,
+    table_of,
+)
+from trafficlog.store.retention import Retention
+from trafficlog.store.verify import read_ledger, verify, verify_ledger
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from trafficlog.cli.common import Target
+    from trafficlog.ledger import LedgerEntry, LedgerReport
+    from trafficlog.partitions import Bounds
+    from trafficlog.retention import DataClass, Plan
+    from trafficlog.store.retention import Dropped, RunResult
+    from trafficlog.store.verify import Verification
+
+AT = click.option(
+    "--at",
+    metavar="TIME",
+    help="Go by this time instead of the clock's. Later than the clock only with "
+    "TRAFFICLOG_TIME_TRAVEL=1.",
+)
+
+
+@click.group()
+def retention() -> None:
+    """Plan, run and verify retention."""
+
+
+@retention.command("plan")
+@AT
+@database_command
+def plan_command(target: Target, at: str | None) -> None:
+    """Show which partitions a run would make and drop; change nothing."""
+    now = reference_time(at, target.clock)
+
+    async def work(dsn: str) -> tuple[Plan, list[Dropped]]:
+        async with Retention(dsn, target.config) as executor:
+            plan = await executor.plan(now)
+            return plan, await executor.weigh(plan.drop, now)
+
+    plan, weighed = target.run(work)
+    dropped = [asdict(d) for d in weighed]
+    created = [_created(data_class, bounds) for data_class, bounds in plan.create]
+    target.answer(
+        {"at": now, "created": created, "dropped": dropped},
+        lambda: _plan_table(now, created, dropped, "make", "drop"),
+    )
+
+
+@retention.command("run")
+@AT
+@click.option(
+    "--accept-clock", is_flag=True, help="Confirm that the clock is right although it jumped."
+)
+@database_command
+def run_command(target: Target, at: str | None, *, accept_clock: bool) -> None:
+    """Make and drop partitions, move history, destroy what no hold keeps any more.
+
+    Exit code 1 when something of it could not be done.
+    """
+    now = reference_time(at, target.clock)
+
+    async def work(dsn: str) -> RunResult:
+        async with Retention(dsn, target.config) as executor:
+            await executor.wait_for_lead()
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task("retention", total=None)
+                return await executor.run(
+                    now,
+                    guard_clock=at is None and not target.clock.offset,
+                    accept_clock=accept_clock,
+                    progress=lambda what, done, total: bar.update(
+                        task, description=what, completed=done, total=total
+                    ),
+                )
+
+    result = target.run(work)
+    created = [_created(data_class, bounds) for data_class, bounds in result.created]
+    dropped = [asdict(d) for d in result.dropped]
+    target.answer(
+        {
+            "at": now,
+            "created": created,
+            "dropped": dropped,
+            "rows_moved": result.rows_moved,
+            "rows_destroyed": result.rows_destroyed,
+            "held_destroyed": result.held_destroyed,
+            "left_over": result.left_over,
+            "failures": result.failures,
+        },
+        lambda: _plan_table(now, created, dropped, "made", "dropped"),
+    )
+    for failure in result.failures:
+        click.echo(f"trafficlog: failed: {failure}", err=True)
+    if result.failures:
+        sys.exit(ANSWER_IS_NO)
+
+
+@retention.command("verify")
+@AT
+@database_command
+def verify_command(target: Target, at: str | None) -> None:
+    """Prove that nothing overdue is there and nothing went early.
+
+    Exit code 1 when something is wrong.
+    """
+    now = reference_time(at, target.clock)
+
+    async def work(dsn: str) -> Verification:
+        async with Retention(dsn, target.config) as executor:
+            return await verify(executor.connection, now, target.config)
+
+    result = target.run(work)
+    target.answer(
+        {
+            "at": now,
+            "ok": result.is_right,
+            "partitions": result.partitions,
+            "ledger_entries": result.ledger_entries,
+            "findings": result.findings,
+        },
+        lambda: (
+            f"right at {now:%Y-%m-%d %H:%M:%SZ}: {result.partitions} partitions, "
+            f"{result.ledger_entries} ledger entries, nothing overdue, nothing early"
+            if result.is_right
+            else table_of(["finding"], [[f] for f in result.findings], "")
+        ),
+    )
+    if not result.is_right:
+        sys.exit(ANSWER_IS_NO)
+
+
+@click.group()
+def ledger() -> None:
+    """Verify and export the ledger of everything destroyed."""
+
+
+@ledger.command("verify")
+@database_command
+def ledger_verify(target: Target) -> None:
+    """Check the ledger's chain of hashes. Exit code 1 when it is broken."""
+
+    async def work(dsn: str) -> LedgerReport:
+        async with Retention(dsn, target.config) as executor:
+            return await verify_ledger(executor.connection)
+
+    report = target.run(work)
+    target.answer(
+        {
+            "ok": not report.faults,
+            "entries": report.entries,
+            "head": report.head.hex(),
+            "faults": list(report.faults),
+        },
+        lambda: (
+            table_of(["fault"], [[f] for f in report.faults], "")
+            if report.faults
+            else f"the chain holds: {report.entries} entries, head {report.head.hex()}"
+        ),
+    )
+    if report.faults:
+        sys.exit(ANSWER_IS_NO)
+
+
+@ledger.command("export")
+@database_command
+def ledger_export(target: Target) -> None:
+    """Print the whole ledger: a table, or with --json one object with all entries."""
+
+    async def work(dsn: str) -> list[LedgerEntry]:
+        async with Retention(dsn, target.config) as executor:
+            return [entry async for entry in read_ledger(executor.connection)]
+
+    entries = target.run(work)
+    if target.as_json:
+        print_json(
+            {
+                "entries": [
+                    asdict(e) | {"previous": e.previous.hex(), "hash": e.hash.hex()}
+                    for e in entries
+                ]
+            }
+        )
+        return
+    target.answer(
+        None,
+        lambda: table_of(
+            ["seq", "at", "class", "object", "reason", "rows", "held", "hash"],
+            [
+                [e.seq, e.at, e.data_class, e.object, e.reason, e.rows, e.held, e.hash.hex()[:16]]
+                for e in entries
+            ],
+            "nothing has been destroyed yet",
+        ),
+    )
+
+
+def _created(data_class: DataClass, bounds: Bounds) -> dict[str, Any]:
+    return {"table": data_class.value, "lower": bounds.lower, "upper": bounds.upper}
+
+
+def _plan_table(
+    now: datetime,
+    created: list[dict[str, Any]],
+    dropped: list[dict[str, Any]],
+    make: str,
+    drop: str,
+) -> Any:
+    rows = [[drop, d["name"], d["upper"], d["rows"], d["held"]] for d in dropped if d["rows"]]
+    # Many a partition is empty, the hourly ones above all: a line for each table does.
+    for table in sorted({d["table"] for d in dropped if not d["rows"]}):
+        uppers = [d["upper"] for d in dropped if d["table"] == table and not d["rows"]]
+        rows.append([f"{drop} {len(uppers)}", f"{table}, empty", min(uppers), 0, 0])
+    for table in sorted({c["table"] for c in created}):
+        lowers = [c["lower"] for c in created if c["table"] == table]
+        rows.append([f"{make} {len(lowers)}", table, min(lowers), None, None])
+    return table_of(
+        ["what", "partition", "from / gone since", "rows", "held"],
+        rows,
+        f"at {now:%Y-%m-%d %H:%M:%SZ} nothing is to be done",
+    )

@@ -1,0 +1,126 @@
+"""Every setting of the service: its name, its default, its bounds and what it does.
+
+A setting is read from the environment as ``TRAFFICLOG_`` and its name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from trafficlog.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "TRAFFICLOG_"
+
+
+def _setting(default: int, low: int, high: int, text: str) -> Any:
+    metadata = {"default": default, "low": low, "high": high, "text": text}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The service's settings; the unit stands last in each name."""
+
+    body_bytes_max: int = _setting(
+        16 * 2**20, 1024, 2**30, "largest request body as it is sent, in bytes"
+    )
+    body_decoded_bytes_max: int = _setting(
+        64 * 2**20, 1024, 2**31, "largest request body after decompression, in bytes"
+    )
+    batch_records_max: int = _setting(50_000, 1, 10**6, "records in one request")
+    message_chars_max: int = _setting(65_536, 1, 10**7, "characters of a message")
+    refusals_kept_max: int = _setting(
+        1_000, 0, 10**6, "refused records of one request kept in the debug log"
+    )
+    refusal_chars_max: int = _setting(
+        2_000, 0, 10**6, "characters kept of a refused record, and of a debug line"
+    )
+    in_transit_bytes_max: int = _setting(65_536, 1, 10**8, "largest in-transit content, in bytes")
+    waiting_records_max: int = _setting(
+        200_000, 1, 10**8, "records that may wait to be written before requests get 429"
+    )
+    waiting_bytes_max: int = _setting(
+        256 * 2**20, 1024, 2**40, "bytes of bodies in work before requests get 429"
+    )
+    flush_records_max: int = _setting(20_000, 1, 10**6, "records written in one transaction")
+    flush_attempts_max: int = _setting(
+        5, 1, 100, "tries of a transaction that meets a changed setting or a moved row"
+    )
+    read_seconds_max: int = _setting(
+        60, 1, 3600, "time a client has to send a request's body, in seconds"
+    )
+    statement_seconds_max: int = _setting(
+        60, 1, 3600, "time one statement of the service may take, in seconds"
+    )
+    connect_seconds_max: int = _setting(10, 1, 600, "time to reach the database, in seconds")
+    ingest_connections: int = _setting(2, 1, 100, "database connections that write records")
+    read_connections: int = _setting(8, 1, 200, "database connections that serve customers")
+    page_records_max: int = _setting(1_000, 1, 10_000, "records in one page of history")
+    page_records: int = _setting(100, 1, 10_000, "records in a page when none are asked for")
+    key_cache_seconds: int = _setting(
+        5, 0, 3600, "time a revoked key may go on being accepted, in seconds"
+    )
+    retention_interval_seconds: int = _setting(
+        3_600, 1, 86_400, "time between two retention runs, in seconds"
+    )
+    move_interval_seconds: int = _setting(
+        5, 1, 3600, "time between two looks for history to be moved, in seconds"
+    )
+    move_rows_max: int = _setting(5_000, 1, 10**6, "history rows moved in one transaction")
+    headroom_days: int = _setting(7, 1, 365, "days that daily partitions are made ahead")
+    headroom_hours: int = _setting(48, 1, 8760, "hours that hourly partitions are made ahead")
+    drops_in_a_run_max: int = _setting(
+        1_000, 1, 10**6, "partitions dropped by one run; the next one goes on"
+    )
+    drop_attempts_max: int = _setting(
+        5, 1, 100, "tries to get the lock for one partition's drop in a run"
+    )
+    lock_timeout_ms: int = _setting(
+        200, 10, 60_000, "how long retention waits for a table's lock, in milliseconds"
+    )
+    detach_seconds_max: int = _setting(
+        60, 1, 86_400, "how long a concurrent detach waits for older transactions, in seconds"
+    )
+    clock_forward_hours_max: int = _setting(
+        72, 1, 8760, "how far the clock may go ahead between two runs, in hours"
+    )
+    hold_days_max: int = _setting(366, 1, 3660, "longest time a hold may be placed for, in days")
+    shutdown_seconds_max: int = _setting(
+        30, 1, 600, "time to finish what is in flight when stopping, in seconds"
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Config:
+        """The settings that the environment states; the defaults for the rest.
+
+        Raises:
+            InvalidValueError: a value is no whole number or out of its bounds.
+        """
+        source = os.environ if environment is None else environment
+        given: dict[str, int] = {}
+        for each in fields(cls):
+            name = PREFIX + each.name.upper()
+            if (text := source.get(name)) is None:
+                continue
+            low, high = each.metadata["low"], each.metadata["high"]
+            try:
+                value = int(text)
+            except ValueError:
+                raise InvalidValueError(name, text, "must be a whole number") from None
+            if not low <= value <= high:
+                raise InvalidValueError(name, text, f"must be from {low} to {high}")
+            given[each.name] = value
+        return cls(**given)
+
+    @classmethod
+    def table(cls) -> list[tuple[str, int, str]]:
+        """Name in the environment, default and meaning of each setting."""
+        return [
+            (PREFIX + f.name.upper(), f.metadata["default"], f.metadata["text"])
+            for f in fields(cls)
+        ]

@@ -1,0 +1,247 @@
+"""The rules of retention, as pure functions: no database, no clock.
+
+One rule serves every class and account: a row carries the instant ``expires_at``,
+fixed when it is written, and a partition is dropped when its upper bound has
+passed. Here is how that instant comes about, which partitions ought to exist at a
+given time, which must go, and when a clock is not to be believed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from trafficlog.errors import ClockJumpError, InvalidValueError
+from trafficlog.partitions import Bounds, Partition, Width, bounds_between
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+HISTORY_DAYS_MAX = 1095
+
+
+class DataClass(StrEnum):
+    """A class of data that is kept for a period; the value is its table."""
+
+    TRAFFIC = "traffic_record"
+    HISTORY = "history_record"
+    DEBUG = "debug_log"
+    IN_TRANSIT = "in_transit"
+    ACCESS = "access_log"
+
+
+WIDTHS: Mapping[DataClass, Width] = {
+    DataClass.TRAFFIC: Width.DAY,
+    DataClass.HISTORY: Width.DAY,
+    DataClass.DEBUG: Width.DAY,
+    DataClass.IN_TRANSIT: Width.HOUR,
+    DataClass.ACCESS: Width.MONTH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """How long a class is kept, from when on, and on what legal basis."""
+
+    data_class: DataClass
+    effective_from: datetime
+    retention_period: timedelta
+    legal_basis: str
+
+
+class PolicyBook:
+    """All policies, so that the one in force when a record was created can be found.
+
+    A policy applies to records created from its effective date on, which keeps
+    ``expires_at`` a pure function of the class and the time of creation.
+    """
+
+    def __init__(self, policies: Iterable[RetentionPolicy]) -> None:
+        self._by_class: dict[DataClass, list[RetentionPolicy]] = {}
+        for policy in sorted(policies, key=lambda p: p.effective_from):
+            self._by_class.setdefault(policy.data_class, []).append(policy)
+
+    def in_force(self, data_class: DataClass, created_at: datetime) -> RetentionPolicy:
+        """The policy for a record of this class created at ``created_at``."""
+        policies = self._by_class.get(data_class, [])
+        index = bisect_right(policies, created_at, key=lambda p: p.effective_from)
+        if index == 0:
+            raise LookupError(f"no policy for {data_class} at {created_at}")
+        return policies[index - 1]
+
+    def expires_at(self, data_class: DataClass, created_at: datetime) -> datetime:
+        """The instant at which a record of this class must be gone."""
+        return created_at + self.in_force(data_class, created_at).retention_period
+
+    def periods_from(self, data_class: DataClass, now: datetime) -> frozenset[timedelta]:
+        """The periods that records created now or later can get."""
+        current = self.in_force(data_class, now)
+        coming = [p for p in self._by_class[data_class] if p.effective_from > now]
+        return frozenset(p.retention_period for p in [current, *coming])
+
+    def __iter__(self) -> Iterator[RetentionPolicy]:
+        return iter([p for policies in self._by_class.values() for p in policies])
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryOff:
+    """The customer keeps no history: none is ever written."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryDays:
+    """The customer keeps its history for this many days."""
+
+    days: int
+
+    def __post_init__(self) -> None:
+        check_history_days(self.days)
+
+    @property
+    def retention_period(self) -> timedelta:
+        """The days as a duration of 24 hours each: no calendar, no zone."""
+        return timedelta(days=self.days)
+
+
+HistorySetting = HistoryOff | HistoryDays
+
+
+def check_history_days(days: object, field_name: str = "history.days") -> int:
+    """``days`` when it is a whole number of days that can be kept.
+
+    Raises:
+        InvalidValueError: it is not an integer from 1 to 1095. Nothing stands for
+            "for ever" or "never": history is turned off by saying so.
+    """
+    if isinstance(days, bool) or not isinstance(days, int):
+        raise InvalidValueError(
+            field_name, days, "must be a whole number of days", reason_code="wrong_type"
+        )
+    if not 1 <= days <= HISTORY_DAYS_MAX:
+        raise InvalidValueError(
+            field_name,
+            days,
+            f"must be from 1 to {HISTORY_DAYS_MAX}; to keep no history turn it off",
+            reason_code="out_of_range",
+        )
+    return days
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRule:
+    """What of an account's history exists: its setting, and what is gone for good.
+
+    Records created at ``gone_up_to`` or before are neither written nor shown,
+    whatever the setting becomes later; None when nothing has been given up yet.
+    """
+
+    setting: HistorySetting
+    gone_up_to: datetime | None = None
+
+    def expires_at(self, created_at: datetime, now: datetime) -> datetime | None:
+        """When a record's history row must be gone; None when there is to be none."""
+        if isinstance(self.setting, HistoryOff):
+            return None
+        if self.gone_up_to is not None and created_at <= self.gone_up_to:
+            return None
+        expiry = created_at + self.setting.retention_period
+        return None if is_expired(expiry, now) else expiry
+
+    def visible_after(self, now: datetime) -> datetime | None:
+        """Rows created after this instant are visible at ``now``; None: no row is."""
+        if isinstance(self.setting, HistoryOff):
+            return None
+        cutoff = now - self.setting.retention_period
+        return cutoff if self.gone_up_to is None else max(cutoff, self.gone_up_to)
+
+
+def is_expired(expires_at: datetime, now: datetime) -> bool:
+    """True from the instant ``expires_at`` on."""
+    return expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class TableNeed:
+    """What one table needs: its records get one of the periods; partitions are made ahead."""
+
+    data_class: DataClass
+    periods: frozenset[timedelta]
+    headroom: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a retention run does: partitions to make, partitions to drop, oldest first."""
+
+    create: tuple[tuple[DataClass, Bounds], ...] = ()
+    drop: tuple[Partition, ...] = field(default=())
+
+
+def plan(existing: Sequence[Partition], now: datetime, needs: Sequence[TableNeed]) -> Plan:
+    """What must change for the partitions to be right at ``now``.
+
+    Makes each partition that a record created between now and the headroom's end
+    would need, for each period in use; drops exactly those whose upper bound has
+    passed. Partitions of tables that no need names are left alone.
+    """
+    have = {(p.table, p.bounds.lower) for p in existing if not p.detach_pending}
+    create: list[tuple[DataClass, Bounds]] = []
+    for need in needs:
+        wanted = {
+            bounds
+            for period in need.periods
+            for bounds in bounds_between(
+                WIDTHS[need.data_class], now + period, now + period + need.headroom
+            )
+        }
+        create += [
+            (need.data_class, bounds)
+            for bounds in sorted(wanted)
+            if (need.data_class.value, bounds.lower) not in have
+        ]
+    named = {need.data_class.value for need in needs}
+    drop = [p for p in existing if p.table in named and is_expired(p.bounds.upper, now)]
+    return Plan(tuple(create), tuple(sorted(drop, key=lambda p: (p.bounds, p.table))))
+
+
+def headroom_ahead(
+    existing: Sequence[Partition], now: datetime, data_class: DataClass, period: timedelta
+) -> timedelta:
+    """For how long from now on records of this period find their partition made."""
+    start = now + period
+    covered = start
+    bounds = sorted(p.bounds for p in existing if p.table == data_class and not p.detach_pending)
+    for each in bounds:
+        if each.lower <= covered < each.upper:
+            covered = each.upper
+    return covered - start
+
+
+def check_clock(last: datetime | None, now: datetime, forward_max: timedelta) -> None:
+    """Refuses a reference time that cannot be trusted.
+
+    Raises:
+        ClockJumpError: ``now`` lies before the last run's, or so far after it that a
+            wrong clock is more likely than a long stop.
+    """
+    if last is None:
+        return
+    if now < last:
+        raise ClockJumpError(
+            f"the clock went back: it reads {now:%Y-%m-%dT%H:%M:%SZ}, the last run's read "
+            f"{last:%Y-%m-%dT%H:%M:%SZ}. Nothing is dropped until the clock has passed it, or "
+            "`trafficlog retention run --accept-clock` confirms the clock",
+            last=last,
+            now=now,
+        )
+    if now - last > forward_max:
+        raise ClockJumpError(
+            f"the clock jumped ahead: it reads {now:%Y-%m-%dT%H:%M:%SZ}, {now - last} after the "
+            f"last run; the limit is {forward_max}. If the service really stood still that long, "
+            "`trafficlog retention run --accept-clock` confirms it",
+            last=last,
+            now=now,
+        )

@@ -1,0 +1,139 @@
+"""Connections: one pool for each database role, and what goes wrong with them.
+
+Each role sees what its work needs and no more, so a mistake in a query of the
+customer's side cannot reach the legal record: the database refuses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+import asyncpg
+
+from trafficlog.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from trafficlog.config import Config
+    from trafficlog.records import AccountKey
+
+# A temporary table of the second road; see sql/queries/ingest.sql.
+STAGE_QUERY = "make_stage"
+
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresIOError,
+)
+
+
+@contextlib.contextmanager
+def availability() -> Iterator[None]:
+    """Turns the ways in which a database can be away into one error."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        reason = str(error) or type(error).__name__
+        raise DatabaseUnavailableError(f"the database did not answer: {reason}") from error
+
+
+def server_settings(role: str, config: Config) -> dict[str, str]:
+    """What each connection of a role starts with."""
+    return {
+        "role": role,
+        "timezone": "UTC",
+        "search_path": "trafficlog, pg_temp",
+        "application_name": role,
+        "statement_timeout": f"{config.statement_seconds_max}s",
+        "idle_in_transaction_session_timeout": "60s",
+    }
+
+
+async def connect(dsn: str, role: str, config: Config, **settings: str) -> asyncpg.Connection:
+    """One connection of its own, in a role.
+
+    Raises:
+        DatabaseUnavailableError: there is no database at ``dsn``.
+    """
+    with availability():
+        return await asyncpg.connect(
+            dsn,
+            timeout=config.connect_seconds_max,
+            server_settings={**server_settings(role, config), **settings},
+        )
+
+
+class Database:
+    """The pools of one process. Closed by leaving the ``async with``."""
+
+    def __init__(self, dsn: str, config: Config) -> None:
+        self.dsn = dsn
+        self.config = config
+        self._stack = contextlib.AsyncExitStack()
+        self._pools: dict[str, asyncpg.Pool] = {}
+
+    async def __aenter__(self) -> Self:
+        config = self.config
+        sizes = {
+            "trafficlog_ingest": config.ingest_connections + 2,
+            "trafficlog_customer": config.read_connections,
+            "trafficlog_operator": 4,
+        }
+        with availability():
+            for role, size in sizes.items():
+                self._pools[role] = await self._stack.enter_async_context(
+                    asyncpg.create_pool(
+                        self.dsn,
+                        min_size=1,
+                        max_size=size,
+                        timeout=config.connect_seconds_max,
+                        command_timeout=config.statement_seconds_max + 5,
+                        server_settings=server_settings(role, config),
+                    )
+                )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for pool in self._pools.values():
+            pool.terminate() if exc[0] is not None else None
+        await self._stack.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _acquire(self, role: str) -> AsyncIterator[asyncpg.Connection]:
+        with availability():
+            async with self._pools[role].acquire(
+                timeout=self.config.connect_seconds_max
+            ) as connection:
+                yield connection
+
+    def ingest(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A connection that may add records and what a merge of them needs."""
+        return self._acquire("trafficlog_ingest")
+
+    def operator(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A connection for accounts, keys, holds, debug lines and the ledger."""
+        return self._acquire("trafficlog_operator")
+
+    @contextlib.asynccontextmanager
+    async def as_account(
+        self, account: AccountKey, *, operator: bool = False
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction in which one account, and nothing of another, can be seen."""
+        role = "trafficlog_operator" if operator else "trafficlog_customer"
+        async with self._acquire(role) as connection, connection.transaction():
+            await connection.execute(
+                "SELECT set_config('trafficlog.account_key', $1, true)", str(account)
+            )
+            yield connection

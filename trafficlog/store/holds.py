@@ -1,0 +1,226 @@
+"""Placing, extending, releasing and reading holds; reading what they keep."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from trafficlog.errors import NotFoundError
+from trafficlog.holds import AbuseHold, HoldSelector, check_end, check_purpose
+from trafficlog.partitions import bounds_of
+from trafficlog.queries import queries, rows
+from trafficlog.records import normal_ip, normal_number
+from trafficlog.retention import WIDTHS, DataClass
+from trafficlog.store.settings import policy_book
+
+if TYPE_CHECKING:
+    from trafficlog.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCopy:
+    """A copy that a hold keeps: its class, what it was, and from when only the hold keeps it."""
+
+    key: int
+    data_class: str
+    record: str
+    created_at: datetime
+    expires_at: datetime
+    copied_at: datetime
+    content: dict[str, Any]
+
+
+class Holds:
+    """The holds of one installation."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def place(
+        self,
+        selector: HoldSelector,
+        *,
+        reason: str,
+        case_ref: str,
+        ends_at: datetime,
+        by: str,
+        now: datetime,
+    ) -> AbuseHold:
+        """Places a hold; from the return on nothing it covers is destroyed.
+
+        Raises:
+            InvalidValueError: reason, case or end are not acceptable.
+            NotFoundError: there is no such account.
+        """
+        check_purpose(reason, case_ref)
+        check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
+        hold_id = secrets.token_hex(6)
+        async with self._database.operator() as connection, connection.transaction():
+            account_key = None
+            if selector.account is not None:
+                account_key = await queries.account_key_of(connection, account_id=selector.account)
+                if account_key is None:
+                    raise NotFoundError(
+                        f"there is no account {selector.account!r}", account=selector.account
+                    )
+            await queries.place_hold(
+                connection,
+                hold_id=hold_id,
+                account_key=account_key,
+                number=None if selector.number is None else normal_number(selector.number),
+                ip=None if selector.ip is None else normal_ip(selector.ip),
+                record_id=selector.record,
+                created_from=selector.created_from,
+                created_to=selector.created_to,
+                reason=reason,
+                case_ref=case_ref,
+                placed_by=by,
+                placed_at=now,
+                ends_at=ends_at,
+            )
+            await note_access(connection, now, by, "hold.place", f"hold {hold_id}", reason)
+            return _hold(await queries.hold(connection, hold_id=hold_id))
+
+    async def release(self, hold_id: str, *, by: str, now: datetime) -> AbuseHold:
+        """Ends a hold now; what only it kept is destroyed by the next retention run.
+
+        Raises:
+            NotFoundError: there is no such hold in force.
+        """
+        async with self._database.operator() as connection, connection.transaction():
+            if await queries.release_hold(connection, hold_id=hold_id, at=now, by=by) is None:
+                raise _not_in_force(hold_id)
+            hold = _hold(await queries.hold(connection, hold_id=hold_id))
+            await note_access(connection, now, by, "hold.release", f"hold {hold_id}", hold.reason)
+            return hold
+
+    async def extend(self, hold_id: str, ends_at: datetime, *, by: str, now: datetime) -> AbuseHold:
+        """Lets a hold in force end at another time.
+
+        Raises:
+            NotFoundError: there is no such hold in force.
+            InvalidValueError: the end is not acceptable.
+        """
+        check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
+        async with self._database.operator() as connection, connection.transaction():
+            if (
+                await queries.extend_hold(connection, hold_id=hold_id, at=now, ends_at=ends_at)
+                is None
+            ):
+                raise _not_in_force(hold_id)
+            hold = _hold(await queries.hold(connection, hold_id=hold_id))
+            await note_access(connection, now, by, "hold.extend", f"hold {hold_id}", hold.reason)
+            return hold
+
+    async def get(self, hold_id: str) -> tuple[AbuseHold, dict[str, int]]:
+        """A hold, and how many copies it covers by class.
+
+        Raises:
+            NotFoundError: there is no such hold.
+        """
+        async with self._database.operator() as connection:
+            row = await queries.hold(connection, hold_id=hold_id)
+            if row is None:
+                raise NotFoundError(f"there is no hold {hold_id!r}", hold=hold_id)
+            counts = await rows(queries.held_counts(connection, hold_id=hold_id))
+        return _hold(row), {r["data_class"]: r["rows"] for r in counts}
+
+    async def all(self) -> list[AbuseHold]:
+        """All holds, newest first."""
+        async with self._database.operator() as connection:
+            return [_hold(row) for row in await rows(queries.holds(connection))]
+
+    async def active(self, now: datetime) -> int:
+        """How many holds are in force."""
+        async with self._database.operator() as connection:
+            return int(await queries.holds_active(connection, now=now))
+
+    async def copies(
+        self, hold_id: str, *, by: str, now: datetime, after: int, limit: int
+    ) -> list[HeldCopy]:
+        """The copies a hold keeps that operators may read; the reading is noted.
+
+        Raises:
+            NotFoundError: there is no such hold.
+        """
+        async with self._database.operator() as connection, connection.transaction():
+            row = await queries.hold(connection, hold_id=hold_id)
+            if row is None:
+                raise NotFoundError(f"there is no hold {hold_id!r}", hold=hold_id)
+            found = await rows(
+                queries.held_records(connection, hold_id=hold_id, after=after, limit=limit)
+            )
+            await note_access(
+                connection, now, by, "held.read", f"hold {hold_id}", row["reason"], len(found)
+            )
+        return [
+            HeldCopy(
+                r["held_key"],
+                r["data_class"],
+                r["record_id"],
+                r["created_at"],
+                r["expires_at"],
+                r["copied_at"],
+                orjson.loads(r["content"]),
+            )
+            for r in found
+        ]
+
+
+async def note_access(
+    connection: Any,
+    now: datetime,
+    actor: str,
+    action: str,
+    subject: str,
+    reason: str,
+    count: int = 0,
+) -> None:
+    """Writes to the access log, in the transaction that the access is part of."""
+    policies = policy_book(await rows(queries.policies(connection)))
+    expires_at = policies.expires_at(DataClass.ACCESS, now)
+    bounds = bounds_of(WIDTHS[DataClass.ACCESS], expires_at)
+    await queries.ensure_partition(
+        connection, table_name=DataClass.ACCESS.value, lower=bounds.lower, upper=bounds.upper
+    )
+    await queries.note_access(
+        connection,
+        at=now,
+        access_id=uuid.uuid4(),
+        expires_at=expires_at,
+        actor=actor,
+        action=action,
+        subject=subject,
+        reason=reason,
+        rows=count,
+    )
+
+
+def _not_in_force(hold_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no hold {hold_id!r} in force", hold=hold_id)
+
+
+def _hold(row: Any) -> AbuseHold:
+    return AbuseHold(
+        id=row["hold_id"],
+        selector=HoldSelector(
+            account=row["account_id"],
+            number=row["number"],
+            ip=row["ip"],
+            record=row["record_id"],
+            created_from=row["created_from"],
+            created_to=row["created_to"],
+        ),
+        reason=row["reason"],
+        case_ref=row["case_ref"],
+        placed_by=row["placed_by"],
+        placed_at=row["placed_at"],
+        ends_at=row["ends_at"],
+        released_at=row["released_at"],
+        released_by=row["released_by"],
+    )

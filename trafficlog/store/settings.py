@@ -1,0 +1,110 @@
+"""What a writer must know of accounts and policies, kept at hand and never stale.
+
+Every change of a setting raises an epoch. A batch is encoded with what is cached
+here, and its transaction compares the epoch before it writes: when they differ,
+nothing is written and the cache catches up. So a row is never stored under a
+setting whose change has been acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from trafficlog.queries import queries, rows
+from trafficlog.records import AccountKey
+from trafficlog.retention import (
+    DataClass,
+    HistoryDays,
+    HistoryOff,
+    HistoryRule,
+    PolicyBook,
+    RetentionPolicy,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trafficlog.store.database import Database
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAccount:
+    """An account as the writer sees it; days are those any stored row may stand under."""
+
+    key: AccountKey
+    rule: HistoryRule
+    days_min: int
+    days_max: int
+
+
+def known_account(row: Any) -> KnownAccount:
+    """An account from its row."""
+    days = row["history_days"]
+    setting = HistoryOff() if days is None else HistoryDays(days)
+    return KnownAccount(
+        key=AccountKey(row["account_key"]),
+        rule=HistoryRule(setting, row["history_after"]),
+        days_min=row["history_days_min"],
+        days_max=row["history_days_max"],
+    )
+
+
+def policy_book(policy_rows: Iterable[Any]) -> PolicyBook:
+    """The policies from their rows; one that holds from ever on comes as -infinity."""
+    return PolicyBook(
+        RetentionPolicy(
+            DataClass(row["data_class"]),
+            # asyncpg gives -infinity as the naive smallest datetime.
+            row["effective_from"].replace(tzinfo=UTC)
+            if row["effective_from"].tzinfo is None
+            else row["effective_from"],
+            timedelta(hours=row["period_hours"]),
+            row["legal_basis"],
+        )
+        for row in policy_rows
+    )
+
+
+class SettingsCache:
+    """Accounts and policies as of ``epoch``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self.epoch = 0
+        self.accounts: dict[str, KnownAccount] = {}
+        self.policies = PolicyBook(())
+
+    async def refresh(self) -> None:
+        """Catches up with every change that has been committed."""
+        async with (
+            self._lock,
+            self._database.ingest() as connection,
+            # One snapshot for all three, so that they belong to one epoch.
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            epoch = await queries.settings_epoch(connection)
+            changed = await rows(queries.accounts_changed(connection, epoch=self.epoch))
+            self.policies = policy_book(await rows(queries.policies(connection)))
+            for row in changed:
+                if row["account_id"] in self.accounts:
+                    self.accounts[row["account_id"]] = known_account(row)
+            self.epoch = epoch
+
+    async def ensure_accounts(self, account_ids: set[str], now: datetime) -> None:
+        """Learns of accounts not seen before, making those that do not exist."""
+        missing = sorted(account_ids - self.accounts.keys())
+        if not missing:
+            return
+        async with self._lock, self._database.ingest() as connection:
+            default = self.policies.in_force(DataClass.HISTORY, now).retention_period
+            await queries.add_accounts(
+                connection, account_ids=missing, created_at=now, days=default.days
+            )
+            for row in await rows(queries.accounts_by_id(connection, account_ids=missing)):
+                self.accounts[row["account_id"]] = known_account(row)
