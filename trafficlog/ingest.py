@@ -110,7 +110,10 @@ class IngestBuffer(Generic[B, O]):
         while True:
             group = self._take()
             if group:
-                await self._write(group)
+                try:
+                    await self._write(group)
+                finally:
+                    self.waiting -= sum(e.size for e in group)
             elif self._closing:
                 return
             else:
@@ -134,15 +137,19 @@ class IngestBuffer(Generic[B, O]):
             log.warning("flush_failed", code=error.code, batches=len(group), reason=error.detail)
             _fail(group, error)
         except Exception as error:
-            log.exception("flush_broke", batches=len(group))
-            _fail(group, DatabaseUnavailableError(f"the write failed: {type(error).__name__}"))
+            if len(group) > 1:
+                # One batch that cannot be written must not take the others with it.
+                log.warning("flush_split", batches=len(group), reason=str(error))
+                for entry in group:
+                    await self._write([entry])
+                return
+            log.exception("flush_broke")
+            _fail(group, TrafficlogError("the batch could not be written"))
         else:
             self._on_flush(time.perf_counter() - began)
             for entry, outcome in zip(group, outcomes, strict=True):
                 if not entry.answer.done():
                     entry.answer.set_result(outcome)
-        finally:
-            self.waiting -= sum(e.size for e in group)
 
 
 def _fail(group: list[_Waiting[B, O]], error: Exception) -> None:

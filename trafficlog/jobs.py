@@ -68,7 +68,7 @@ class Executor(Protocol):
     async def run(self, now: datetime, *, guard_clock: bool) -> Report:
         """Does all that is due."""
 
-    async def move(self, now: datetime) -> Report:
+    async def move(self, now: datetime, *, guard_clock: bool) -> Report:
         """Moves history only."""
 
     async def state(self, now: datetime) -> State:
@@ -161,7 +161,7 @@ class Jobs:
 
     async def _move(self, executor: Executor) -> None:
         try:
-            report = await executor.move(self._now())
+            report = await executor.move(self._now(), guard_clock=self._guard_clock)
         except DatabaseUnavailableError:
             raise
         except TrafficlogError as error:

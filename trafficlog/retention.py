@@ -220,6 +220,10 @@ def headroom_ahead(
     return covered - start
 
 
+# Two instances' clocks differ by a little without either having jumped.
+CLOCK_SKEW_MAX = timedelta(seconds=60)
+
+
 def check_clock(last: datetime | None, now: datetime, forward_max: timedelta) -> None:
     """Refuses a reference time that cannot be trusted.
 
@@ -229,7 +233,7 @@ def check_clock(last: datetime | None, now: datetime, forward_max: timedelta) ->
     """
     if last is None:
         return
-    if now < last:
+    if now < last - CLOCK_SKEW_MAX:
         raise ClockJumpError(
             f"the clock went back: it reads {now:%Y-%m-%dT%H:%M:%SZ}, the last run's read "
             f"{last:%Y-%m-%dT%H:%M:%SZ}. Nothing is dropped until the clock has passed it, or "

@@ -81,8 +81,13 @@ class Accounts:
 
         From the return on no reader sees a row that the new setting hides, and no
         record is written under the old one.
+
+        Raises:
+            ConflictError: the account is closed.
         """
         async with self._database.as_account(key, operator=True) as connection:
+            if (await load_account(connection, key)).closed_at is not None:
+                raise ConflictError("the account is closed; its settings cannot be changed")
             await queries.change_settings(
                 connection,
                 days=setting.days if isinstance(setting, HistoryDays) else None,

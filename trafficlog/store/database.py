@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from trafficlog.config import Config
     from trafficlog.records import AccountKey
 
-# A temporary table of the second road; see sql/queries/ingest.sql.
-STAGE_QUERY = "make_stage"
-
 UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -45,6 +42,9 @@ def availability() -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as error:
+        # asyncpg calls a value it cannot encode an interface error as well.
+        if isinstance(error, ValueError):
+            raise
         reason = str(error) or type(error).__name__
         raise DatabaseUnavailableError(f"the database did not answer: {reason}") from error
 
@@ -106,8 +106,10 @@ class Database:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for pool in self._pools.values():
-            pool.terminate() if exc[0] is not None else None
+        if exc[0] is not None:
+            # Something broke: connections in use are not waited for.
+            for pool in self._pools.values():
+                pool.terminate()
         await self._stack.aclose()
 
     @contextlib.asynccontextmanager

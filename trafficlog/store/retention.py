@@ -203,11 +203,7 @@ class Retention:
             state = await self.state(now)
             if guard_clock:
                 if not accept_clock:
-                    check_clock(
-                        state.last_reference,
-                        now,
-                        timedelta(hours=self._config.clock_forward_hours_max),
-                    )
+                    self._check_clock(state.last_reference, now)
                 await queries.set_reference(self.connection, at=now)
             await self.make_partitions(now, result)
             await self.move_history(now, result)
@@ -377,12 +373,21 @@ class Retention:
             log.error("retention_failed", what=what, reason=str(error))
             result.failures.append(f"{what}: {error}")
 
-    async def move(self, now: datetime) -> RunResult:
-        """Moves or destroys history whose setting changed, and nothing else."""
+    async def move(self, now: datetime, *, guard_clock: bool) -> RunResult:
+        """Moves or destroys history whose setting changed, and nothing else.
+
+        Raises:
+            ClockJumpError: the clock is not to be believed; nothing was done.
+        """
         result = RunResult(now)
         with availability():
+            if guard_clock:
+                self._check_clock(await queries.last_reference(self.connection), now)
             await self.move_history(now, result)
         return result
+
+    def _check_clock(self, last: datetime | None, now: datetime) -> None:
+        check_clock(last, now, timedelta(hours=self._config.clock_forward_hours_max))
 
     async def holds_active(self, now: datetime) -> int:
         """How many holds are in force."""
