@@ -266,10 +266,10 @@ class _Cluster:
         self._configure(settings)
         environment = _environment()
         pid_file = self._pid_file()
-        program = (_command_line(int(pid_file[0])) or [b"postgres"])[0] if pid_file else b""
-        if pid_file and not program.endswith(b"postgres"):
-            # A crash left the file, and the number belongs to another program by now. PostgreSQL
-            # would take that for a live server; it looks past the forebear named here.
+        holder = _command_line(int(pid_file[0])) if pid_file else []
+        if holder is None or (holder and not holder[0].endswith(b"postgres")):
+            # A crash left the file, and its number belongs to a zombie or to another program.
+            # PostgreSQL would take either for a live server; it looks past a forebear of its own.
             environment["PG_GRANDPARENT_PID"] = pid_file[0]
         log = self.path.with_name("postgres.log")
         log.unlink(missing_ok=True)
@@ -366,7 +366,8 @@ class _Cluster:
 
     def _answers(self, socket_dir: Path) -> bool:
         """Whether it is true what the file says: a server may have been killed just now."""
-        return _execute("pg_isready", "--quiet", "--host", str(socket_dir)).returncode == 0
+        whom = ("--host", str(socket_dir), "--username", SUPERUSER, "--dbname", "postgres")
+        return _execute("pg_isready", "--quiet", *whom).returncode == 0
 
     def _run(self, program: str, *arguments: str, user: OsUser | None = None) -> str:
         """Run a program to its end, as ``user`` or as ourselves: what it printed."""

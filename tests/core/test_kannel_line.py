@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kannel_lines import line, report
+from tests.core.kannel_lines import line, report
 
 from trafficlog.ship.kannel import (
     LineUnreadableError,

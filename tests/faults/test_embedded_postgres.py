@@ -202,6 +202,16 @@ def test_a_killed_server_recovers_what_was_committed(data_dir: Path) -> None:
     postgres.stop(server)
 
 
+def test_a_killed_server_that_nobody_reaped_is_dead(data_dir: Path, hold) -> None:
+    """A zombie still has its number, which PostgreSQL itself takes for life."""
+    holder = hold()
+    os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+    with postgres.running(data_dir) as server:
+        assert server.started_here
+        assert query(server.dsn, "SELECT 1") == "1"
+    assert holder.poll() is None
+
+
 def test_a_process_number_that_was_given_away_is_not_a_server(data_dir: Path) -> None:
     """``postmaster.pid`` of a crash may name a live process of the same user by now."""
     server = postgres.start(data_dir)
