@@ -8,13 +8,14 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format generate bench clean
 
 help:
 	@echo 'make run      start the service on http://127.0.0.1:8080, its data in ./var'
 	@echo 'make test     run all tests'
 	@echo 'make lint     check style, types and the direction of imports'
 	@echo 'make format   put the code into the form that lint expects'
+	@echo 'make generate write anew what is generated: sql/schema.sql, parts of the README'
 	@echo 'make bench    measure ingest, into benchmarks/results'
 	@echo 'make clean    remove all that was made here, except the data in ./var'
 	@echo
@@ -59,6 +60,10 @@ lint: .venv/.installed-dev
 format: .venv/.installed-dev
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+generate: .venv/.installed-dev
+	@.venv/bin/python -m tests.sql.dump_schema
+	@.venv/bin/python -m tests.core.test_documents
 
 bench: .venv/.installed-bench
 	@.venv/bin/python benchmarks/ingest.py $(ARGS)

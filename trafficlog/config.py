@@ -65,6 +65,9 @@ class Config:
     key_cache_seconds: int = _setting(
         5, 0, 3600, "time a revoked key may go on being accepted, in seconds"
     )
+    session_minutes: int = _setting(
+        60, 1, 1440, "how long one stays signed in to the page, in minutes"
+    )
     retention_interval_seconds: int = _setting(
         3_600, 1, 86_400, "time between two retention runs, in seconds"
     )

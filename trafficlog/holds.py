@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
 REASON_CHARS_MAX = 500
+# As long as the address of a record.
+NUMBER_CHARS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,13 @@ class HoldSelector:
                 "selector",
                 given,
                 "a hold covers exactly one of: an account (or one record of it), a number, an IP",
+            )
+        number = self.number
+        if number is not None and not (
+            1 <= len(number) <= NUMBER_CHARS_MAX and number.replace("\u00a0", " ").isprintable()
+        ):
+            raise InvalidValueError(
+                "number", number, f"must be a text of 1 to {NUMBER_CHARS_MAX} printable characters"
             )
         if self.record is not None and self.account is None:
             raise InvalidValueError("record", self.record, "goes with its account")

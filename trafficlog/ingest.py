@@ -133,6 +133,10 @@ class IngestBuffer(Generic[B, O]):
         began = time.perf_counter()
         try:
             outcomes = await self._writer.write([e.batch for e in group], self._clock())
+            self._on_flush(time.perf_counter() - began)
+            for entry, outcome in zip(group, outcomes, strict=True):
+                if not entry.answer.done():
+                    entry.answer.set_result(outcome)
         except TrafficlogError as error:
             log.warning("flush_failed", code=error.code, batches=len(group), reason=error.detail)
             _fail(group, error)
@@ -145,11 +149,6 @@ class IngestBuffer(Generic[B, O]):
                 return
             log.exception("flush_broke")
             _fail(group, TrafficlogError("the batch could not be written"))
-        else:
-            self._on_flush(time.perf_counter() - began)
-            for entry, outcome in zip(group, outcomes, strict=True):
-                if not entry.answer.done():
-                    entry.answer.set_result(outcome)
 
 
 def _fail(group: list[_Waiting[B, O]], error: Exception) -> None:

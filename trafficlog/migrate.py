@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from trafficlog.errors import MigrationError
+from trafficlog.errors import DatabaseUnavailableError, MigrationError
 from trafficlog.queries import queries, rows, sql_directory
 
 if TYPE_CHECKING:
@@ -68,9 +68,14 @@ async def migrate(dsn: str) -> MigrationResult:
     """Brings the database at ``dsn`` to this version's schema.
 
     Raises:
+        DatabaseUnavailableError: there is no database at ``dsn``.
         MigrationError: the database is not one that this version can bring there.
     """
-    connection = await asyncpg.connect(dsn)
+    try:
+        connection = await asyncpg.connect(dsn)
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        reason = str(error) or type(error).__name__
+        raise DatabaseUnavailableError(f"the database cannot be reached: {reason}") from error
     try:
         if connection.get_server_version()[0] < SERVER_MAJOR_MIN:
             raise MigrationError(f"PostgreSQL {SERVER_MAJOR_MIN} or newer is needed")

@@ -168,6 +168,8 @@ _REASON_CODES: Final = (
 _SEPARATORS: Final = str.maketrans("", "", " -()[]\u00a0")
 _NUMBER: Final = re.compile(r"\+?[0-9]{3,}\Z")
 _TRUNK_PREFIX: Final = re.compile(r"00[1-9][0-9]{4,}\Z")
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\Z")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -252,8 +254,15 @@ def normal_number(text: str) -> str:
 
 def normal_ip(text: str, field: str = "ip") -> str:
     """An IP address in the one form that equal addresses share."""
+    # Four plain octets are that form, and most of what comes.
+    if _IPV4.match(text):
+        return text
+    # The zone of a link-local address may be any text.
+    _text(field, text, 1, ADDRESS_CHARS_MAX)
     try:
-        return ip_address(text).compressed
+        address = ip_address(text)
+        # An IPv4 address as a dual-stack socket shows it, which newer Pythons write differently.
+        return (getattr(address, "ipv4_mapped", None) or address).compressed
     except ValueError:
         raise InvalidValueError(field, text, _FIELD_RULES["ip"], reason_code="bad_format") from None
 
@@ -280,7 +289,9 @@ def _instant(field: str, value: datetime, latest: datetime) -> datetime:
 
 
 def _address(field: str, text: str) -> str:
-    if text.isascii() and text.isalnum() and not text.startswith("00"):
+    # Nearly all are numbers with or without ``+``, short codes or plain names: normal as they are.
+    bare = text.removeprefix("+")
+    if bare.isascii() and bare.isalnum() and not text.startswith("00"):
         if len(text) > ADDRESS_CHARS_MAX:
             _text(field, text, 1, ADDRESS_CHARS_MAX)
         return text
@@ -403,9 +414,15 @@ def merge(old: Report, new: Report) -> Report:
     for name in _MERGED_FIELDS:
         value = getattr(first, name)
         setattr(merged, name, getattr(second, name) if value is None else value)
+    if old.updated == new.updated:
+        # The legal record has no status to go by: of two for one instant the longer stands.
+        merged.duration = max(
+            (d for d in (old.duration, new.duration) if d is not None), default=None
+        )
     merged.updated = max((t for t in (old.updated, new.updated) if t), default=None)
     merged.ip = old.ip or new.ip
     merged.user_agent = old.user_agent or new.user_agent
     bits = old.withheld | new.withheld
-    merged.dontlog = [name for bit, name in _WITHHELD_NAMES.items() if bits & bit] or None
+    if bits != old.withheld:
+        merged.dontlog = [name for bit, name in _WITHHELD_NAMES.items() if bits & bit]
     return merged

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ class PolicyBook:
 
     def expires_at(self, data_class: DataClass, created_at: datetime) -> datetime:
         """The instant at which a record of this class must be gone."""
-        return created_at + self.in_force(data_class, created_at).retention_period
+        return later_by(created_at, self.in_force(data_class, created_at).retention_period)
 
     def periods_from(self, data_class: DataClass, now: datetime) -> frozenset[timedelta]:
         """The periods that records created now or later can get."""
@@ -147,7 +147,7 @@ class HistoryRule:
             return None
         if self.gone_up_to is not None and created_at <= self.gone_up_to:
             return None
-        expiry = created_at + self.setting.retention_period
+        expiry = later_by(created_at, self.setting.retention_period)
         return None if is_expired(expiry, now) else expiry
 
     def visible_after(self, now: datetime) -> datetime | None:
@@ -156,6 +156,14 @@ class HistoryRule:
             return None
         cutoff = now - self.setting.retention_period
         return cutoff if self.gone_up_to is None else max(cutoff, self.gone_up_to)
+
+
+def later_by(instant: datetime, period: timedelta) -> datetime:
+    """The instant ``period`` after an aware one, in UTC.
+
+    Adding to a local time would follow the wall clock, an hour off across a clock change.
+    """
+    return (instant if instant.tzinfo is UTC else instant.astimezone(UTC)) + period
 
 
 def is_expired(expires_at: datetime, now: datetime) -> bool:

@@ -83,7 +83,7 @@ COMMENT ON TABLE retention_policy IS
     'for history_record the period is the default of a new account; the account''s own setting governs';
 INSERT INTO retention_policy (data_class, effective_from, period_hours, legal_basis, set_by) VALUES
     ('traffic_record', '-infinity', 60 * 24,
-     'placeholder: state the statute or order that obliges you to keep traffic data', 'migration'),
+     'the operator''s obligation to keep traffic data (statute to be named by the operator)', 'migration'),
     ('history_record', '-infinity', 90 * 24,
      'contract with the customer, who chooses the period', 'migration'),
     ('debug_log', '-infinity', 14 * 24,
@@ -109,6 +109,32 @@ AS $$
     WHERE k.digest = p_digest AND k.revoked_at IS NULL
 $$;
 GRANT EXECUTE ON FUNCTION authenticate(bytea) TO trafficlog_ingest;
+
+-- Page sessions that were signed out before their end; forgotten when that has passed.
+CREATE TABLE ended_session (
+    session_id bytea PRIMARY KEY CHECK (length(session_id) = 16),
+    expires_at timestamptz NOT NULL
+);
+
+-- The id of the present account while a page session of one of its keys is in force.
+CREATE FUNCTION session_account(p_key_id text, p_session_id bytea) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = trafficlog, pg_temp
+AS $$
+    SELECT a.account_id
+    FROM api_key k JOIN account a USING (account_key)
+    WHERE k.key_id = p_key_id AND k.account_key = current_account_key() AND k.revoked_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM ended_session WHERE session_id = p_session_id)
+$$;
+CREATE FUNCTION end_session(p_session_id bytea, p_expires_at timestamptz, p_at timestamptz)
+RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = trafficlog, pg_temp
+AS $$
+    DELETE FROM ended_session WHERE expires_at <= p_at;
+    INSERT INTO ended_session (session_id, expires_at) VALUES (p_session_id, p_expires_at)
+    ON CONFLICT DO NOTHING;
+$$;
+GRANT EXECUTE ON FUNCTION session_account(text, bytea), end_session(bytea, timestamptz, timestamptz)
+    TO trafficlog_customer;
 
 -- Takes part in the present settings until the transaction ends: a change of
 -- any setting waits for it. Returns the epoch that a cache must have been read at.

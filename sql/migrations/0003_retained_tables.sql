@@ -107,8 +107,11 @@ CREATE TABLE partition_register (
     upper      timestamptz NOT NULL,
     name       text NOT NULL UNIQUE,
     made_at    timestamptz NOT NULL DEFAULT now(),
+    lost       boolean NOT NULL DEFAULT false,
     PRIMARY KEY (table_name, lower)
 );
+COMMENT ON COLUMN partition_register.lost IS
+    'an earlier partition of these bounds went by hand, with its rows; this one was made in its place';
 
 -- A drop that has begun: what the next run finishes when this one is killed.
 CREATE TABLE partition_drop (
@@ -121,6 +124,8 @@ CREATE TABLE partition_drop (
 );
 
 -- What partitions the catalogue knows, with their bounds; nothing is read from a name.
+-- The bound is deparsed without naming its table, which would lock it: one partition
+-- that somebody holds must not stop the work on all others.
 CREATE VIEW partition_catalogue AS
 SELECT
     parent.relname::text AS table_name,
@@ -132,7 +137,7 @@ SELECT
 FROM pg_inherits i
 JOIN pg_class parent ON parent.oid = i.inhparent
 JOIN pg_class child ON child.oid = i.inhrelid
-CROSS JOIN LATERAL (SELECT pg_get_expr(child.relpartbound, child.oid) AS expr) bound
+CROSS JOIN LATERAL (SELECT pg_get_expr(child.relpartbound, 0) AS expr) bound
 WHERE parent.relnamespace = 'trafficlog'::regnamespace AND parent.relkind = 'p' AND child.relkind = 'r';
 
 -- Makes a partition when it is not there: true when it made one.
@@ -159,11 +164,17 @@ BEGIN
     END IF;
     child := p_table || '_' || to_char(p_lower, CASE step
         WHEN 'hour' THEN 'YYYYMMDDHH24' WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END);
+    -- One that was detached by hand keeps its name; records go on being stored all the same.
+    WHILE to_regclass(quote_ident(child)) IS NOT NULL LOOP
+        child := child || '_';
+    END LOOP;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, p_table);
     EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                    p_table, child, p_lower, p_upper);
     INSERT INTO partition_register (table_name, lower, upper, name)
-    VALUES (p_table, p_lower, p_upper, child);
+    VALUES (p_table, p_lower, p_upper, child)
+    ON CONFLICT (table_name, lower) DO UPDATE
+        SET name = child, upper = p_upper, made_at = now(), lost = true;
     RETURN true;
 END
 $$;

@@ -484,7 +484,7 @@ BEGIN
     RETURN QUERY
     INSERT INTO partition_drop AS d (name, table_name, table_oid, lower, upper, begun_at)
     VALUES (p_name, p_table, part.table_oid, part.lower, part.upper, p_at)
-    ON CONFLICT (name) DO UPDATE SET begun_at = p_at
+    ON CONFLICT (name) DO UPDATE SET table_oid = part.table_oid, begun_at = p_at
     RETURNING d.table_oid, d.lower, d.upper;
 END
 $$;

@@ -48,3 +48,11 @@ SELECT erase_history(:id, :created::timestamptz[], :at);
 -- name: change_settings(days, reports, at, by)!
 -- Sets the present account's settings; no days turn history off.
 SELECT change_settings(:days::smallint, :reports, :at, :by);
+
+-- name: session_account(key_id, session_id)$
+-- The present account's id while a page session of its key is in force.
+SELECT session_account(:key_id, :session_id);
+
+-- name: end_session(session_id, expires_at, at)!
+-- Ends a page session before its time.
+SELECT end_session(:session_id, :expires_at, :at);

@@ -91,11 +91,23 @@ WITH fresh AS (
 )
 SELECT s.ordinal FROM staged_report s JOIN fresh USING (account_key, created_at, id);
 
+-- name: merge_by_key()$
+-- Has the transaction's merges look each record up by its key.
+-- The planner knows nothing of the stage and little of a day that still fills, and would read whole
+-- partitions for a few reports (measured: 119 us a report in a day of 100,000 records and 262 us in
+-- one of 260,000; by key 39 us in both).
+SELECT set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
+    || set_config('enable_seqscan', 'off', true);
+
 -- name: merge_traffic(expires_from, expires_to)
 -- Brings the legal record of known ones up to date, and says which changed.
+-- It has no status that could say which of two reports for one instant is the further one, so
+-- there the longer duration stands, in both tables.
 UPDATE traffic_record t SET
     updated_at = greatest(t.updated_at, s.updated_at),
-    duration = prefer(is_later(t.updated_at, NULL, s.updated_at, NULL), t.duration, s.duration),
+    duration = CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
+        THEN greatest(t.duration, s.duration)
+        ELSE prefer(is_later(t.updated_at, NULL, s.updated_at, NULL), t.duration, s.duration) END,
     ip = coalesce(t.ip, s.ip),
     user_agent = coalesce(t.user_agent, s.user_agent)
 FROM staged_report s
@@ -103,6 +115,7 @@ WHERE t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s
   AND t.expires_at = s.traffic_expires
   AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
   AND (is_later(t.updated_at, NULL, s.updated_at, NULL)
+       OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
        OR num_nulls(t.duration, t.ip, t.user_agent)
           > num_nulls(coalesce(t.duration, s.duration), coalesce(t.ip, s.ip),
                       coalesce(t.user_agent, s.user_agent)))
@@ -115,7 +128,10 @@ UPDATE history_record t SET
     status = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.status, s.status),
     delivered_at = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status),
                           t.delivered_at, s.delivered_at),
-    duration = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.duration, s.duration),
+    duration = CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
+        THEN greatest(t.duration, s.duration)
+        ELSE prefer(is_later(t.updated_at, t.status, s.updated_at, s.status),
+                    t.duration, s.duration) END,
     parts = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.parts, s.parts),
     cost = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.cost, s.cost),
     owner = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.owner, s.owner),
@@ -130,6 +146,7 @@ WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s
   AND t.expires_at BETWEEN s.history_from AND s.history_to
   AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
   AND (is_later(t.updated_at, t.status, s.updated_at, s.status)
+       OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
        OR t.withheld <> t.withheld | s.withheld
        OR t.message IS NULL AND s.message IS NOT NULL AND (t.withheld | s.withheld) & 1 = 0
        OR num_nulls(t.status, t.delivered_at, t.duration, t.parts, t.cost, t.owner, t.tags)

@@ -25,7 +25,8 @@ UPDATE retention_state SET last_reference_at = :at;
 
 -- name: moves()
 -- Accounts whose history is to be moved, the oldest change first.
-SELECT account_key, changed_at FROM history_move ORDER BY changed_at, account_key;
+SELECT m.account_key, a.account_id, m.changed_at FROM history_move m JOIN account a USING (account_key)
+ORDER BY m.changed_at, m.account_key;
 
 -- name: move_step(account_key, at, rows_max)^
 -- Carries the move of one account's history on.
@@ -41,7 +42,7 @@ SELECT table_oid, lower, upper FROM begin_drop(:table_name, :name, :at);
 
 -- name: drops_begun()
 -- Drops that were begun and not finished.
-SELECT d.name, d.table_name, d.lower, d.upper,
+SELECT d.name, d.table_name, d.lower, d.upper, d.begun_at,
        to_regclass(quote_ident(d.name)) IS NOT NULL AS there,
        i.inhrelid IS NOT NULL AS attached,
        coalesce(i.inhdetachpending, false) AS detach_pending
@@ -65,11 +66,12 @@ SELECT destroy_released(:at, :rows_max);
 SELECT count(*) FROM held_record r WHERE r.expires_at <= :at AND NOT is_held(r, :at);
 
 -- name: partitions_missing()
--- Partitions that were made and are no longer attached, though no drop of them began.
+-- Partitions that were made and are no longer attached though no drop of them began, or were lost and made anew.
 SELECT r.table_name, r.name, r.lower, r.upper
 FROM partition_register r
 LEFT JOIN partition_catalogue c ON c.table_name = r.table_name AND c.lower = r.lower
-WHERE c.name IS NULL AND NOT EXISTS (SELECT 1 FROM partition_drop d WHERE d.name = r.name)
+WHERE r.lost
+   OR c.name IS NULL AND NOT EXISTS (SELECT 1 FROM partition_drop d WHERE d.name = r.name)
 ORDER BY r.table_name, r.lower;
 
 -- name: partitions_unregistered()
@@ -82,7 +84,7 @@ WHERE r.name IS NULL ORDER BY c.table_name, c.lower;
 -- name: stray_tables()
 -- Tables that look like a partition of ours, are attached nowhere and are in no drop.
 SELECT c.relname AS name FROM pg_class c
-JOIN retained_table t ON c.relname ~ ('^' || t.table_name || '_[0-9]+$')
+JOIN retained_table t ON c.relname ~ ('^' || t.table_name || '_[0-9]+_*$')
 WHERE c.relnamespace = 'trafficlog'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition
   AND NOT EXISTS (SELECT 1 FROM partition_drop d WHERE d.name = c.relname)
 ORDER BY c.relname;

@@ -12,9 +12,10 @@ from aiohttp import web
 from trafficlog.api import history, operate, records
 from trafficlog.api.body import SlowBodyError
 from trafficlog.api.problems import TITLES, problem, problem_of
+from trafficlog.api.query import only
 from trafficlog.api.services import PRINCIPAL
 from trafficlog.auth import require
-from trafficlog.errors import TrafficlogError
+from trafficlog.errors import InvalidValueError, TrafficlogError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,6 +51,12 @@ def _guarded(
             principal = await services.authenticator.principal(request.headers.get("Authorization"))
             require(principal, route.scopes, request.match_info.get("account"))
             request[PRINCIPAL] = principal
+        only(request.query.keys(), route.parameters)
+        for name, text in (*request.match_info.items(), *request.query.items()):
+            if "\0" in text:
+                raise InvalidValueError(
+                    name, text, "must not contain the NUL character", reason_code="nul"
+                )
         return await route.handler(request, services)
 
     return handle

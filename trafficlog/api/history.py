@@ -31,7 +31,7 @@ from trafficlog.retention import (
 from trafficlog.store.history import HistoryFilter, HistoryRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aiohttp import web
 
@@ -50,7 +50,6 @@ PARTITION_WIDTH: Final = timedelta(days=1)
 async def get_history(request: web.Request, services: Services) -> web.Response:
     """A page of the account's history, newest first."""
     query = request.query
-    only(query.keys(), PAGE_PARAMETERS)
     key = await account_of(request, services)
     limit = whole_number(
         query, "limit", services.config.page_records, services.config.page_records_max
@@ -83,31 +82,38 @@ async def get_record(request: web.Request, services: Services) -> web.Response:
 async def delete_record(request: web.Request, services: Services) -> web.Response:
     """Erases one record of history; the receipt says what went and what the law keeps."""
     key = await account_of(request, services)
+    return json_response(await erase_record(services, key, RecordId(request.match_info["id"])))
+
+
+async def erase_record(services: Services, key: AccountKey, record: RecordId) -> dict[str, Any]:
+    """Erases what an account's history has under an id; gives the receipt.
+
+    Raises:
+        NotFoundError: there is none, or none any more.
+    """
     now = services.clock.now()
-    records, erased = await services.history.erase(key, RecordId(request.match_info["id"]), now)
+    records, erased = await services.history.erase(key, record, now)
     services.metrics.rows_erased.labels("erased").inc(erased)
-    policies = services.writer.settings.policies
-    created = max(r.created for r in records)
-    policy = policies.in_force(DataClass.TRAFFIC, created)
-    legal_until = created + policy.retention_period
     interval = timedelta(seconds=services.config.retention_interval_seconds)
-    return json_response(
-        {
-            "receipt": secrets.token_hex(8),
-            "erased_at": now,
-            "erased": [{"data_class": DataClass.HISTORY, "rows": erased}],
-            "last_trace_gone_by": max(r.expires for r in records) + PARTITION_WIDTH + interval,
-            "remains": []
-            if is_expired(legal_until, now)
-            else [
-                {
-                    "data_class": DataClass.TRAFFIC,
-                    "until": legal_until,
-                    "legal_basis": policy.legal_basis,
-                }
-            ],
-        }
-    )
+    return {
+        "receipt": secrets.token_hex(8),
+        "erased_at": now,
+        "erased": [{"data_class": DataClass.HISTORY, "rows": erased}],
+        "last_trace_gone_by": max(r.expires for r in records) + PARTITION_WIDTH + interval,
+        "remains": remains_by_law(services, records, now),
+    }
+
+
+def remains_by_law(
+    services: Services, records: Iterable[HistoryRecord], now: datetime
+) -> list[dict[str, Any]]:
+    """What the law keeps of records that are erased: class, end and legal basis."""
+    created = max(r.created for r in records)
+    policy = services.writer.settings.policies.in_force(DataClass.TRAFFIC, created)
+    until = created + policy.retention_period
+    if is_expired(until, now):
+        return []
+    return [{"data_class": DataClass.TRAFFIC, "until": until, "legal_basis": policy.legal_basis}]
 
 
 async def get_settings(request: web.Request, services: Services) -> web.Response:
@@ -118,7 +124,6 @@ async def get_settings(request: web.Request, services: Services) -> web.Response
 
 async def put_settings(request: web.Request, services: Services) -> web.Response:
     """Sets the account's settings, or says what setting them would hide."""
-    only(request.query.keys(), ("dry_run",))
     key = await account_of(request, services)
     wanted = json_object(await services.bodies.read(request, SETTINGS_BYTES_MAX))
     now = services.clock.now()
@@ -242,9 +247,9 @@ def _text(query: Mapping[str, str], name: str) -> str | None:
 _HISTORY: Final = "/v1/accounts/{account}/history"
 _SETTINGS: Final = "/v1/accounts/{account}/settings"
 ROUTES: Final = (
-    Route("GET", _HISTORY, get_history, scopes("customer")),
+    Route("GET", _HISTORY, get_history, scopes("customer"), PAGE_PARAMETERS),
     Route("GET", _HISTORY + "/{id}", get_record, scopes("customer")),
     Route("DELETE", _HISTORY + "/{id}", delete_record, scopes("customer")),
     Route("GET", _SETTINGS, get_settings, scopes("customer", "operator")),
-    Route("PUT", _SETTINGS, put_settings, scopes("customer", "operator")),
+    Route("PUT", _SETTINGS, put_settings, scopes("customer", "operator"), ("dry_run",)),
 )

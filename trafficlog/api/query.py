@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -12,6 +13,9 @@ from trafficlog.errors import BodyUnreadableError, InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
+
+# Not all that int() takes: no underscore, no digits of other scripts, no endless text.
+_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 
 
 def only(given: Collection[str], known: Collection[str], what: str = "parameter") -> None:
@@ -52,12 +56,9 @@ def whole_number(query: Mapping[str, str], name: str, default: int, high: int) -
     text = query.get(name)
     if text is None:
         return default
-    try:
-        value = int(text)
-    except ValueError:
-        raise InvalidValueError(
-            name, text, "must be a whole number", reason_code="wrong_type"
-        ) from None
+    if not _WHOLE_NUMBER.match(text):
+        raise InvalidValueError(name, text, "must be a whole number", reason_code="wrong_type")
+    value = int(text)
     if not 1 <= value <= high:
         raise InvalidValueError(name, text, f"must be from 1 to {high}", reason_code="out_of_range")
     return value

@@ -20,7 +20,15 @@ from trafficlog.errors import (
     InvalidValueError,
     MediaTypeUnsupportedError,
 )
-from trafficlog.records import AHEAD_MAX, NAME_PATTERN, Limits, Refusal, Report, parse_report
+from trafficlog.records import (
+    AHEAD_MAX,
+    NAME_PATTERN,
+    WITHHELD_BITS,
+    Limits,
+    Refusal,
+    Report,
+    parse_report,
+)
 from trafficlog.retention import DataClass
 from trafficlog.store.ingest import Batch, DebugLine, refusal_line
 
@@ -211,15 +219,25 @@ def refuse(index: int, raw: bytes, error: InvalidValueError) -> Refusal:
         value = None
     text = raw.decode("utf-8", "replace")
     known_id = None
+    detail = error.detail
+    # The detail quotes the value, and is kept beside the text.
+    unquoted = f"{error.field}: {error.reason}"
     if isinstance(value, dict):
         known_id = value.get("id") if isinstance(value.get("id"), str) else None
-        hidden = value.get("dontlog") or []
-        for name in [hidden] if isinstance(hidden, str) else hidden:
-            if isinstance(name, str) and name in value:
-                value[name] = "(not logged)"
-                text = json.dumps(value)
+        asked = value.get("dontlog") or []
+        names = asked if isinstance(asked, list) else [asked]
+        if not all(isinstance(name, str) and name in WITHHELD_BITS for name in names):
+            # Which field it is that must not be logged cannot be told: then none is.
+            names = list(WITHHELD_BITS)
+        hidden = value.keys() & set(names)
+        if hidden:
+            text = json.dumps(value | dict.fromkeys(hidden, "(not logged)"))
+        if error.field in hidden:
+            detail = unquoted
+    elif b"dontlog" in raw:
+        text, detail = "(not logged: it asks so, and cannot be read)", unquoted
     shown_id = None if known_id is None else re.sub(r"[\ud800-\udfff]", "\ufffd", known_id)[:64]
-    return Refusal(index, shown_id, error.field, error.reason_code, error.detail, text)
+    return Refusal(index, shown_id, error.field, error.reason_code, detail, text)
 
 
 def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:
@@ -230,7 +248,12 @@ def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:
         field = (found[1] or found[2]) if found else "line"
         raise InvalidValueError(field, raw[:200].decode("utf-8", "replace"), str(error)) from None
     at = line.at or now
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValueError(
+            "at", str(at), "lies outside of the calendar", reason_code="out_of_range"
+        ) from None
     if at > now + AHEAD_MAX:
         raise InvalidValueError("at", at.isoformat(), "lies in the future", reason_code="too_late")
     for name, text in (("line", line.line), ("source", line.source)):
@@ -259,7 +282,7 @@ def _http_date(at: datetime) -> str:
 ROUTES: Final = (
     Route("POST", "/v1/records", post_records, scopes("ingest")),
     Route("POST", "/v1/debug-logs", post_debug_logs, scopes("ingest")),
-    Route("PUT", "/v1/in-transit/{id}", put_in_transit, scopes("ingest")),
+    Route("PUT", "/v1/in-transit/{id}", put_in_transit, scopes("ingest"), ("account",)),
     Route("GET", "/v1/in-transit/{id}", get_in_transit, scopes("ingest")),
     Route("DELETE", "/v1/in-transit/{id}", delete_in_transit, scopes("ingest")),
 )

@@ -18,12 +18,17 @@ Handler = Callable[[web.Request, "Services"], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route and the scopes of which a key must have one; ``PUBLIC`` needs no key."""
+    """A route and the scopes of which a key must have one; ``PUBLIC`` needs no key.
+
+    Query parameters that are not among ``parameters`` are refused: a misspelt ``dry_run``
+    must not do what it was to try.
+    """
 
     method: str
     path: str
     handler: Handler
     scopes: frozenset[str]
+    parameters: tuple[str, ...] = ()
 
 
 def scopes(*names: str) -> frozenset[str]:

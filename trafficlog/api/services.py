@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -44,3 +44,5 @@ class Services:
     holds: Holds
     transit: Transit
     debug_log: DebugLog
+    # What the installation signs with.
+    secret: bytes = field(repr=False)

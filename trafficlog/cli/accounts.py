@@ -72,7 +72,11 @@ def account_show(target: Target, account_id: str) -> None:
 @click.argument("account_id", metavar="ACCOUNT")
 @HISTORY_DAYS
 @HISTORY_OFF
-@click.option("--monthly-reports/--no-monthly-reports", default=None, help="Make monthly reports.")
+@click.option(
+    "--monthly-reports/--no-monthly-reports",
+    default=None,
+    help="Whether monthly reports are to be made.",
+)
 @database_command
 def account_set(
     target: Target,
@@ -273,6 +277,25 @@ def _history(days: int | None) -> dict[str, Any]:
     return {"enabled": days is not None, "days": days}
 
 
+def _change(change: Any) -> str:
+    """When a change of settings was made, and what it changed, for people."""
+    old, new = orjson.loads(change["old"]), orjson.loads(change["new"])
+    words = [
+        f"{name.replace('_', ' ')} {_word(old[name])} to {_word(value)}"
+        for name, value in new.items()
+        if old[name] != value
+    ]
+    return f"{change['changed_at']:%Y-%m-%d %H:%M:%SZ}: {', '.join(words)}"
+
+
+def _word(value: bool | int | None) -> str:  # noqa: FBT001 - a setting's value
+    if value is None:
+        return "off"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
 def _show(target: Target, found: Account, changes: list[Any]) -> None:
     days = found.setting.days if isinstance(found.setting, HistoryDays) else None
     data = {
@@ -303,13 +326,7 @@ def _show(target: Target, found: Account, changes: list[Any]) -> None:
                 ["created", found.created_at],
                 ["closed", found.closed_at],
                 ["change applying since", found.moving_since],
-                *[
-                    [
-                        f"changed by {c['changed_by']}",
-                        f"{c['changed_at']}: {c['old']} to {c['new']}",
-                    ]
-                    for c in changes
-                ],
+                *[[f"changed by {c['changed_by']}", _change(c)] for c in changes],
             ],
             "",
         )

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 ANSWER_IS_NO: Final = 1
 WRONG_USAGE: Final = 2
 DATABASE_AWAY: Final = 3
+PIPE_COLUMNS: Final = 1_000
 
 T = TypeVar("T")
 
@@ -85,7 +86,9 @@ class Target:
         if self.as_json:
             print_json(data)
         else:
-            Console(soft_wrap=not sys.stdout.isatty()).print(table(), highlight=False)
+            # In a pipe nothing is folded: a line of the table is a line of the output.
+            width = None if sys.stdout.isatty() else PIPE_COLUMNS
+            Console(width=width).print(table(), highlight=False, soft_wrap=width is not None)
 
 
 def print_json(data: object) -> None:

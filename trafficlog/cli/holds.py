@@ -99,9 +99,12 @@ def list_holds(target: Target) -> None:
     target.answer(
         {"holds": [hold_shown(h, now) for h in found]},
         lambda: table_of(
-            ["id", "covers", "case", "until", "state"],
+            ["id", "covers", "case", "reason", "placed by", "until", "state"],
             [
-                [h.id, _covers(h), h.case_ref, h.ends_at, _state(h, active=h.is_active(now))]
+                [
+                    *(h.id, _covers(h), h.case_ref, h.reason, h.placed_by, h.ends_at),
+                    _state(h, active=h.is_active(now)),
+                ]
                 for h in found
             ],
             "there are no holds",

@@ -21,6 +21,7 @@ from trafficlog.store.retention import Retention
 from trafficlog.store.verify import read_ledger, verify, verify_ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from trafficlog.cli.common import Target
@@ -105,7 +106,7 @@ def run_command(target: Target, at: str | None, *, accept_clock: bool) -> None:
             "left_over": result.left_over,
             "failures": result.failures,
         },
-        lambda: _plan_table(now, created, dropped, "made", "dropped"),
+        lambda: _plan_table(now, created, dropped, "made", "dropped", _other_work(result)),
     )
     for failure in result.failures:
         click.echo(f"trafficlog: failed: {failure}", err=True)
@@ -216,23 +217,44 @@ def _created(data_class: DataClass, bounds: Bounds) -> dict[str, Any]:
     return {"table": data_class.value, "lower": bounds.lower, "upper": bounds.upper}
 
 
+def _other_work(result: RunResult) -> list[list[object]]:
+    """What a run did to rows rather than to partitions, and what it left, as lines of its table."""
+    counts = (
+        ("moved", "history_record, setting changed", result.rows_moved),
+        ("destroyed", "history_record, setting changed", result.rows_destroyed),
+        ("destroyed", "held_record, no longer held", result.held_destroyed),
+    )
+    lines: list[list[object]] = [[what, of, None, None, n, None] for what, of, n in counts if n]
+    if result.left_over:
+        left = f"left {result.left_over}"
+        lines.append([left, "partitions for the next run", None, None, None, None])
+    return lines
+
+
 def _plan_table(
     now: datetime,
     created: list[dict[str, Any]],
     dropped: list[dict[str, Any]],
     make: str,
     drop: str,
+    other: Sequence[list[object]] = (),
 ) -> Any:
-    rows = [[drop, d["name"], d["upper"], d["rows"], d["held"]] for d in dropped if d["rows"]]
+    rows: list[list[object]] = [
+        [drop, d["name"], d["lower"], d["upper"], d["rows"], d["held"]]
+        for d in dropped
+        if d["rows"]
+    ]
     # Many a partition is empty, the hourly ones above all: a line for each table does.
-    for table in sorted({d["table"] for d in dropped if not d["rows"]}):
-        uppers = [d["upper"] for d in dropped if d["table"] == table and not d["rows"]]
-        rows.append([f"{drop} {len(uppers)}", f"{table}, empty", min(uppers), 0, 0])
-    for table in sorted({c["table"] for c in created}):
-        lowers = [c["lower"] for c in created if c["table"] == table]
-        rows.append([f"{make} {len(lowers)}", table, min(lowers), None, None])
+    for what, kind, group in (
+        (drop, ", empty", [d for d in dropped if not d["rows"]]),
+        (make, "", created),
+    ):
+        for table in sorted({p["table"] for p in group}):
+            bounds = [p for p in group if p["table"] == table]
+            lower, upper = min(p["lower"] for p in bounds), max(p["upper"] for p in bounds)
+            rows.append([f"{what} {len(bounds)}", table + kind, lower, upper, None, None])
     return table_of(
-        ["what", "partition", "from / gone since", "rows", "held"],
-        rows,
-        f"at {now:%Y-%m-%d %H:%M:%SZ} nothing is to be done",
+        ["what", "partition", "from", "to", "rows", "held"],
+        [*rows, *other],
+        f"nothing is due at {now:%Y-%m-%d %H:%M:%SZ}",
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import shlex
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +22,7 @@ from trafficlog.api.cursor import Cursors
 from trafficlog.api.services import Services
 from trafficlog.auth import Authenticator
 from trafficlog.cli.common import configure_logs, database_command, print_json
+from trafficlog.dashboard.site import add_dashboard
 from trafficlog.errors import InvalidValueError
 from trafficlog.ingest import IngestBuffer
 from trafficlog.jobs import Jobs
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PORT_MAX = 65_535
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -57,7 +62,7 @@ PORT_MAX = 65_535
     help="Where to listen; port 0 takes a free one. [env: TRAFFICLOG_LISTEN]",
 )
 def serve(target: Target, listen: str) -> None:
-    """Serve the API and the metrics, and run the jobs.
+    """Serve the API, the page and the metrics, and run the jobs.
 
     Without a database URL an embedded PostgreSQL is started in the data directory. The
     schema is brought up to date and the partitions are made first. The first start
@@ -65,6 +70,9 @@ def serve(target: Target, listen: str) -> None:
     """
     host, port = parse_listen(listen)
     configure_logs(logging.INFO)
+    for number in STOP_SIGNALS:
+        # Until the loop runs, stopping is leaving: PostgreSQL is stopped on the way out.
+        signal.signal(number, lambda *_: sys.exit(0))
     with target.dsn() as dsn, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(target, dsn, host, port))
 
@@ -87,7 +95,7 @@ def migrate(target: Target) -> None:
 async def _serve(target: Target, dsn: str, host: str, port: int) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with service(dsn, target.config, target.clock, host, port) as (url, first_key):
         _announce(target, url, first_key)
@@ -138,8 +146,10 @@ async def service(
         first = None
         if not await keys.any():
             first = await keys.create("operator", None, clock.now())
+        app = make_app(services)
+        add_dashboard(app, services)
         runner = web.AppRunner(
-            make_app(services),
+            app,
             access_log=None,
             auto_decompress=False,
             shutdown_timeout=config.shutdown_seconds_max,
@@ -147,7 +157,12 @@ async def service(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, host, port, reuse_address=True)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise InvalidValueError(
+                "--listen", f"{host}:{port}", f"cannot be listened on: {error.strerror}"
+            ) from error
         bound = runner.addresses[0][1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{bound}", first
 
@@ -177,6 +192,7 @@ async def _services(
         holds=Holds(database),
         transit=Transit(database, writer),
         debug_log=DebugLog(database),
+        secret=secret,
     )
 
 
@@ -197,24 +213,25 @@ def _announce(target: Target, url: str, first_key: NewKey | None) -> None:
     click.echo(f"trafficlog serves {url}  (Ctrl-C stops it)")
     if first_key is None:
         return
-    where = (
-        "--database-url …" if target.database_url is not None else f"--data-dir {target.data_dir}"
-    )
+    command = shlex.quote(os.path.relpath(sys.argv[0]) if os.sep in sys.argv[0] else "trafficlog")
+    where = "--database-url …" if target.database_url is not None else "--data-dir "
+    if target.database_url is None:
+        where += shlex.quote(str(target.data_dir))
     click.echo(f"""
 Operator key, shown this once: {first_key.secret}
 
 Three things to try:
   1. A key for the gateway, then a record:
-     trafficlog key create --scope ingest {where}
+     {command} key create --scope ingest {where}
      curl {url}/v1/records -H 'Authorization: Bearer KEY' \\
        -H 'Content-Type: application/json' -d '[{{"id":"m1","account":"acme","kind":"sms",
        "direction":"outgoing","from":"Acme","to":"+46701234567","message":"Hello",
-       "created":"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"}}]'
-  2. A key for the customer, then its history:
-     trafficlog key create --scope customer --account acme {where}
+       "created":"{target.clock.now():%Y-%m-%dT%H:%M:%SZ}"}}]'
+  2. A key for the customer, then its history; or sign in with it at {url}/
+     {command} key create --scope customer --account acme {where}
      curl {url}/v1/accounts/acme/history -H 'Authorization: Bearer KEY'
   3. How retention stands:
-     trafficlog retention plan {where}
+     {command} retention plan {where}
 """)
 
 

@@ -47,14 +47,18 @@ def ship() -> None:
 )
 @click.option("--follow", is_flag=True, help="Go on with a file that grows or is rotated.")
 @click.option(
-    "--timezone", default="UTC", show_default=True, metavar="ZONE", help="Of the log's times."
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    help="The zone of the log's times; Kannel may be set to write local ones.",
 )
 @click.option(
     "--batch",
     default=1000,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Records a request.",
+    help="How many records go into one request.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON on standard output.")
 def kannel(

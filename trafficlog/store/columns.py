@@ -89,6 +89,9 @@ STAGE: Final = pa.schema(
 )
 
 Columns = dict[str, list[Any]]
+Arrays = dict[str, pa.Array]
+
+_TYPES: Final = {field.name: field.type for schema in (TRAFFIC, HISTORY, STAGE) for field in schema}
 
 
 def report_columns(reports: Sequence[Report]) -> Columns:
@@ -115,11 +118,14 @@ def report_columns(reports: Sequence[Report]) -> Columns:
     }
 
 
-def arrow(schema: pa.Schema, columns: Columns) -> pa.RecordBatch:
-    """The named columns as one Arrow batch."""
-    return pa.RecordBatch.from_arrays(
-        [pa.array(columns[field.name], field.type) for field in schema], schema=schema
-    )
+def arrays(columns: Columns) -> Arrays:
+    """The columns as Arrow arrays, for more than one batch to be made of."""
+    return {name: pa.array(values, _TYPES[name]) for name, values in columns.items()}
+
+
+def arrow(schema: pa.Schema, columns: Arrays) -> pa.RecordBatch:
+    """Those of the columns that the schema names, as one Arrow batch."""
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def history_batch(

@@ -25,6 +25,10 @@ UNAVAILABLE = (
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    # The database takes no connections: ALTER DATABASE … ALLOW_CONNECTIONS false.
+    asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InsufficientResourcesError,
@@ -43,7 +47,9 @@ def availability() -> Iterator[None]:
         yield
     except UNAVAILABLE as error:
         # asyncpg calls a value it cannot encode an interface error as well.
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError) and not isinstance(
+            error, asyncpg.ClientConfigurationError
+        ):
             raise
         reason = str(error) or type(error).__name__
         raise DatabaseUnavailableError(f"the database did not answer: {reason}") from error
@@ -58,6 +64,8 @@ def server_settings(role: str, config: Config) -> dict[str, str]:
         "application_name": role,
         "statement_timeout": f"{config.statement_seconds_max}s",
         "idle_in_transaction_session_timeout": "60s",
+        # An acknowledged record is on disk, however the server is set.
+        "synchronous_commit": "on",
     }
 
 

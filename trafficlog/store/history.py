@@ -198,9 +198,18 @@ class History:
         Raises:
             NotFoundError: there is none, or none any more.
         """
+        return (await self.all_of_id(key, record, now))[0]
+
+    async def all_of_id(
+        self, key: AccountKey, record: RecordId, now: datetime
+    ) -> list[HistoryRecord]:
+        """Every record of this id, newest first; a gateway may use an id again.
+
+        Raises:
+            NotFoundError: there is none, or none any more.
+        """
         async with self._database.as_account(key) as connection:
-            records = await _records_of_id(connection, key, record, now)
-        return records[0]
+            return await _records_of_id(connection, key, record, now)
 
     async def erase(
         self, key: AccountKey, record: RecordId, now: datetime
@@ -272,6 +281,8 @@ def _span(
         return None
     newest = now + AHEAD_MAX
     if before is not None:
+        if before <= oldest:
+            return None
         newest = min(newest, before - timedelta(microseconds=1))
     if after is not None:
         oldest = max(oldest, after)

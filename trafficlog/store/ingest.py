@@ -9,7 +9,6 @@ answered only after its transaction is on disk.
 
 from __future__ import annotations
 
-import io
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +26,7 @@ from trafficlog.store.columns import (
     HISTORY,
     STAGE,
     TRAFFIC,
+    arrays,
     arrow,
     binary,
     history_batch,
@@ -35,7 +35,7 @@ from trafficlog.store.columns import (
 from trafficlog.store.settings import SettingsCache
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from trafficlog.config import Config
     from trafficlog.store.database import Database
@@ -52,6 +52,7 @@ DEBUG_COLUMNS: Final = (
     "source",
     "line",
 )
+COPY_PART_BYTES: Final = 512 * 1024
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -138,9 +139,10 @@ class RecordWriter:
         self, batches: Sequence[Batch], reports: list[Report], now: datetime
     ) -> None:
         columns, epoch = await self._columns(reports, now)
-        traffic = binary(arrow(TRAFFIC, {**columns, "expires_at": columns["traffic_expires"]}))
+        made = arrays(columns)
+        traffic = binary(arrow(TRAFFIC, {**made, "expires_at": made["traffic_expires"]}))
         kept = history_batch(
-            arrow(HISTORY, {**columns, "expires_at": columns["history_expires"]}),
+            arrow(HISTORY, {**made, "expires_at": made["history_expires"]}),
             columns["history_expires"],
             columns["withheld"],
         )
@@ -160,7 +162,17 @@ class RecordWriter:
         folded = fold(reports)
         columns, epoch = await self._columns([f.merged for f in folded], now)
         columns["ordinal"] = list(range(len(folded)))
-        staged = binary(arrow(STAGE, columns))
+        # History that is there already may stand under any period the account has had.
+        accounts = [self.settings.accounts[f.merged.account] for f in folded]
+        columns["history_from"] = [
+            created + timedelta(days=a.days_min)
+            for a, created in zip(accounts, columns["created_at"], strict=True)
+        ]
+        columns["history_to"] = [
+            created + timedelta(days=a.days_max)
+            for a, created in zip(accounts, columns["created_at"], strict=True)
+        ]
+        staged = binary(arrow(STAGE, arrays(columns)))
         debug = await self._debug_rows(batches, now)
         async with self._database.ingest() as connection:
             await queries.make_stage(connection)
@@ -168,6 +180,7 @@ class RecordWriter:
                 await self._check_epoch(connection, epoch)
                 await _copy(connection, "staged_report", STAGE.names, staged)
                 fresh = await rows(queries.insert_staged(connection))
+                await queries.merge_by_key(connection)
                 expires = columns["traffic_expires"]
                 changed = await rows(
                     queries.merge_traffic(
@@ -205,12 +218,6 @@ class RecordWriter:
         columns["history_expires"] = [
             a.rule.expires_at(r.created, now) for a, r in zip(accounts, reports, strict=True)
         ]
-        columns["history_from"] = [
-            r.created + timedelta(days=a.days_min) for a, r in zip(accounts, reports, strict=True)
-        ]
-        columns["history_to"] = [
-            r.created + timedelta(days=a.days_max) for a, r in zip(accounts, reports, strict=True)
-        ]
         await self.ensure_partitions(DataClass.TRAFFIC, columns["traffic_expires"])
         await self.ensure_partitions(DataClass.HISTORY, columns["history_expires"])
         return columns, epoch
@@ -221,8 +228,9 @@ class RecordWriter:
         """Makes the partitions that rows with these expiries need and that are missing."""
         width = WIDTHS[data_class]
         wanted: dict[datetime, Bounds] = {}
-        for hour in {e.replace(minute=0, second=0, microsecond=0) for e in expiries if e}:
-            bounds = bounds_of(width, hour)
+        # One of each hour will do, and there are few: no partition is narrower.
+        for expires_at in {(e.toordinal(), e.hour): e for e in expiries if e}.values():
+            bounds = bounds_of(width, expires_at)
             wanted[bounds.lower] = bounds
         known = self._partitions.get(data_class, set())
         if wanted.keys() <= known:
@@ -280,9 +288,14 @@ class RecordWriter:
 async def _copy(
     connection: asyncpg.Connection, table: str, columns: Sequence[str], content: bytes
 ) -> None:
-    await connection.copy_to_table(
-        table, source=io.BytesIO(content), columns=columns, format="binary"
-    )
+    # Not as a file: asyncpg reads those in another thread, a switch for each part.
+    await connection.copy_to_table(table, source=_parts(content), columns=columns, format="binary")
+
+
+async def _parts(content: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(content)
+    for start in range(0, len(view), COPY_PART_BYTES):
+        yield view[start : start + COPY_PART_BYTES]
 
 
 def _outcomes(

@@ -47,7 +47,8 @@ class NewKey:
 
 def digest_of(secret: str) -> bytes:
     """What is kept of a key. A plain hash does: 256 random bits cannot be guessed."""
-    return hashlib.sha256(secret.encode()).digest()
+    # A header may hold bytes that are no UTF-8: such a key is unknown, like any other wrong one.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 class Keys:

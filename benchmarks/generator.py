@@ -1,0 +1,297 @@
+"""The load generator: a process of its own, told on standard input what to send.
+
+The first line it reads is a ``Setup``. Each line after that is a ``Job``: it is
+prepared, ``{}`` is answered, and an empty line starts it; the answer is a ``Done``.
+Everything that can be made beforehand is: during a job only sockets are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import uvloop
+from lifelike import Lot, Traffic
+
+from trafficlog.config import Config
+from trafficlog.records import Limits, parse_report
+from trafficlog.retention import DataClass
+from trafficlog.store.columns import (
+    HISTORY,
+    TRAFFIC,
+    arrays,
+    arrow,
+    binary,
+    history_batch,
+    report_columns,
+)
+from trafficlog.store.database import Database, connect
+from trafficlog.store.ingest import RecordWriter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+COPY_CHUNK_BYTES = 512 * 1024
+
+Road = Literal["http", "copy", "updates"]
+
+
+class Setup(msgspec.Struct):
+    """What all jobs share: the service, a key for it, the database, how many accounts."""
+
+    url: str
+    key: str
+    dsn: str
+    accounts: int
+
+
+class Job(msgspec.Struct):
+    """What to send: new records through HTTP, the same as COPY, or later reports through HTTP.
+
+    ``batch`` is the records of one request, or of one transaction on the COPY road.
+    """
+
+    road: Road
+    records: int
+    batch: int
+    connections: int
+
+
+class Done(msgspec.Struct):
+    """What came of a job: counts that were acknowledged, and what it took."""
+
+    stored: int
+    kept_in_history: int
+    seconds: float
+    cpu_seconds: float
+    latencies_ms: list[float]
+    line_bytes: float
+
+
+class Generator:
+    """Prepares jobs and does them."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._traffic = Traffic(setup.accounts)
+        self._last: Lot | None = None
+
+    async def prepare(self, job: Job) -> tuple[Lot, list[Any]]:
+        """The records of a job, and what is to be sent: requests, or pairs of COPY streams."""
+        if job.road == "updates":
+            if self._last is None:
+                raise ValueError("there is nothing yet to report on")
+            lot = self._traffic.later(self._last)
+        else:
+            lot = self._traffic.lot(job.records)
+        batches = [lot.lines[n : n + job.batch] for n in range(0, len(lot.lines), job.batch)]
+        if job.road == "copy":
+            return lot, await self._copies(batches)
+        if job.road == "http":
+            self._last = lot
+        return lot, [self._request(batch) for batch in batches]
+
+    async def run(self, job: Job, lot: Lot, work: list[Any]) -> Done:
+        """Sends what was prepared."""
+        waiting = iter(work)
+        cpu_before = time.process_time()
+        began = time.perf_counter()
+        if job.road == "copy":
+            latencies = await self._run_copies(waiting, job.connections)
+            stored = len(lot.records)
+            seconds = time.perf_counter() - began
+        else:
+            clients = await self._run_requests(waiting, job.connections)
+            seconds = time.perf_counter() - began
+            latencies = [each for client in clients for each in client.latencies]
+            stored = sum(
+                client.count("updated" if job.road == "updates" else "accepted")
+                for client in clients
+            )
+        return Done(
+            stored,
+            lot.kept,
+            seconds,
+            time.process_time() - cpu_before,
+            [1000 * each for each in latencies],
+            lot.line_bytes,
+        )
+
+    def _request(self, lines: list[bytes]) -> bytes:
+        body = b"\n".join(lines)
+        head = (
+            f"POST /v1/records HTTP/1.1\r\nHost: {urlsplit(self._setup.url).netloc}\r\n"
+            f"Authorization: Bearer {self._setup.key}\r\nContent-Type: application/x-ndjson\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+    async def _run_requests(self, waiting: Iterator[bytes], connections: int) -> list[Client]:
+        loop = asyncio.get_running_loop()
+        at = urlsplit(self._setup.url)
+        clients = []
+        for _ in range(connections):
+            _, client = await loop.create_connection(lambda: Client(waiting), at.hostname, at.port)
+            clients.append(client)
+        await asyncio.gather(*(client.finished for client in clients))
+        return clients
+
+    async def _copies(self, batches: list[list[bytes]]) -> list[tuple[bytes, bytes]]:
+        """The streams for both tables, made by the code with which the service makes them."""
+        config = Config()
+        async with Database(self._setup.dsn, config) as database:
+            writer = RecordWriter(database, config)
+            await writer.start()
+            return [await self._copy(writer, batch) for batch in batches]
+
+    async def _copy(self, writer: RecordWriter, lines: list[bytes]) -> tuple[bytes, bytes]:
+        settings = writer.settings
+        limits = _limits()
+        reports = [parse_report(line, limits) for line in lines]
+        await settings.ensure_accounts({r.account for r in reports}, limits.now)
+        accounts = [settings.accounts[r.account] for r in reports]
+        columns = report_columns(reports)
+        columns["account_key"] = [a.key for a in accounts]
+        columns["expires_at"] = [
+            settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
+        ]
+        await writer.ensure_partitions(DataClass.TRAFFIC, columns["expires_at"])
+        traffic = binary(arrow(TRAFFIC, arrays(columns)))
+        columns["expires_at"] = [
+            a.rule.expires_at(r.created, limits.now) for a, r in zip(accounts, reports, strict=True)
+        ]
+        await writer.ensure_partitions(DataClass.HISTORY, columns["expires_at"])
+        kept = history_batch(
+            arrow(HISTORY, arrays(columns)), columns["expires_at"], columns["withheld"]
+        )
+        return traffic, binary(kept)
+
+    async def _run_copies(
+        self, waiting: Iterator[tuple[bytes, bytes]], connections: int
+    ) -> list[float]:
+        latencies = []
+
+        async def stream() -> None:
+            connection = await connect(self._setup.dsn, "trafficlog_ingest", Config())
+            try:
+                for traffic, history in waiting:
+                    began = time.perf_counter()
+                    async with connection.transaction():
+                        for name, schema, content in (
+                            ("traffic_record", TRAFFIC, traffic),
+                            ("history_record", HISTORY, history),
+                        ):
+                            await connection.copy_to_table(
+                                name, source=_chunks(content), columns=schema.names, format="binary"
+                            )
+                    latencies.append(time.perf_counter() - began)
+            finally:
+                await connection.close()
+
+        await asyncio.gather(*(stream() for _ in range(connections)))
+        return latencies
+
+
+class Client(asyncio.Protocol):
+    """One connection: sends a request, waits for its answer, sends the next."""
+
+    def __init__(self, waiting: Iterator[bytes]) -> None:
+        self._waiting = waiting
+        self._received = bytearray()
+        self._began = 0.0
+        self._transport: Any = None
+        self.latencies: list[float] = []
+        self._answers: list[bytes] = []
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def count(self, outcome: str) -> int:
+        """How many records were answered with this outcome."""
+        return sum(msgspec.json.decode(answer)[outcome] for answer in self._answers)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins."""
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes a part of an answer; an answer that is whole brings the next request."""
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        if len(body) < length:
+            return
+        self.latencies.append(time.perf_counter() - self._began)
+        if not head.startswith(b"HTTP/1.1 200"):
+            self._end(RuntimeError(f"the service answered {self._received.decode()}"))
+            return
+        self._answers.append(bytes(body))
+        self._received.clear()
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends; early when the service closed the connection."""
+        self._end(exc or ConnectionResetError("the service closed the connection"))
+
+    def _next(self) -> None:
+        request = next(self._waiting, None)
+        if request is None:
+            self._end(None)
+            return
+        self._began = time.perf_counter()
+        self._transport.write(request)
+
+    def _end(self, error: Exception | None) -> None:
+        if self.finished.done():
+            return
+        if error is None:
+            self.finished.set_result(None)
+        else:
+            self.finished.set_exception(error)
+        self._transport.close()
+
+
+def _limits() -> Limits:
+    now = datetime.now(UTC)
+    return Limits(now, now - timedelta(days=1))
+
+
+async def _chunks(content: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(content)
+    for start in range(0, len(view), COPY_CHUNK_BYTES):
+        yield view[start : start + COPY_CHUNK_BYTES]
+
+
+async def main() -> None:
+    """Does jobs until there are no more."""
+    generator = Generator(msgspec.json.decode(_line(), type=Setup))
+    while line := _line():
+        job = msgspec.json.decode(line, type=Job)
+        lot, work = await generator.prepare(job)
+        gc.collect()
+        _answer({})
+        _line()
+        done = await generator.run(job, lot, work)
+        _answer(done)
+
+
+def _line() -> bytes:
+    return sys.stdin.buffer.readline()
+
+
+def _answer(value: object) -> None:
+    os.write(sys.stdout.fileno(), msgspec.json.encode(value) + b"\n")
+
+
+if __name__ == "__main__":
+    gc.disable()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -1,0 +1,167 @@
+"""Lifelike traffic for measurements: accounts with a long tail, numbers, texts, later reports."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import orjson
+
+Record = dict[str, Any]
+
+# Most customers keep the default; with these a batch meets about ten settings at once.
+HISTORY_DAYS = (90, 90, 90, 90, 30, 90, 7, 14, 60, 90, 120, 180, 365, 730, 1095, None)
+# Frequency falls with rank as words and callers do: a few accounts make half of the traffic.
+TAIL_EXPONENT = 1.1
+CREATED_WITHIN = timedelta(minutes=5)
+POOL = 2_000
+
+_KINDS = ("sms", "sms", "sms", "sms", "sms", "sms", "sms", "sms", "mms", "call")
+_PREFIXES = ("+4670", "+4672", "+4673", "+4676", "+4679", "+4791", "+4520", "+35840", "+4915")
+_SENDER_NAMES = ("Acme", "Bank", "Tandlakare", "MinPost", "Verify", "Taxi24", "71700", "72456")
+_TEXT = (
+    "your code is order package delivered tomorrow at between the booking has been confirmed "
+    "reply STOP to end welcome back time for appointment invoice paid thanks hälsningar från "
+    "nästa besök är bokat klockan vänligen svara JA för att bekräfta ditt paket finns att hämta"
+)
+_USER_AGENTS = (
+    "acme-gateway/4.2 (linux; x86_64)",
+    "python-requests/2.32.3",
+    "kannel/1.4.5",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
+)
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Records of one round: their NDJSON lines, and how many of them history keeps."""
+
+    records: list[Record]
+    lines: list[bytes]
+    kept: int
+
+    @property
+    def line_bytes(self) -> float:
+        """The mean length of a record's line, its end included."""
+        return sum(map(len, self.lines)) / len(self.lines) + 1
+
+
+def account_id(number: int) -> str:
+    """The name of the account of this rank."""
+    return f"customer-{number:04}"
+
+
+def history_days(number: int) -> int | None:
+    """How long the account of this rank keeps its history; None: not at all."""
+    return HISTORY_DAYS[number % len(HISTORY_DAYS)]
+
+
+class Traffic:
+    """Makes lots; the same seed makes the same traffic but for the time and the ids."""
+
+    def __init__(self, accounts: int, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+        self._accounts = [account_id(n) for n in range(accounts)]
+        self._weights = list(accumulate((n + 1) ** -TAIL_EXPONENT for n in range(accounts)))
+        self._without_history = {account_id(n) for n in range(accounts) if not history_days(n)}
+
+    def lot(self, count: int) -> Lot:
+        """Records never seen before, created within the last minutes, in order of creation."""
+        draw = self._random
+        now = datetime.now(UTC)
+        ages = sorted(
+            (draw.random() * CREATED_WITHIN.total_seconds() for _ in range(count)), reverse=True
+        )
+        accounts = draw.choices(self._accounts, cum_weights=self._weights, k=count)
+        records = [
+            self._record(account, now - timedelta(seconds=age))
+            for account, age in zip(accounts, ages, strict=True)
+        ]
+        return self._as_lot(records)
+
+    def later(self, lot: Lot) -> Lot:
+        """A later report of each record, in no order, as networks send them."""
+        reports = [self._later(record) for record in lot.records]
+        self._random.shuffle(reports)
+        return self._as_lot(reports)
+
+    def _as_lot(self, records: list[Record]) -> Lot:
+        kept = sum(record["account"] not in self._without_history for record in records)
+        return Lot(records, [orjson.dumps(record) for record in records], kept)
+
+    def _record(self, account: str, created: datetime) -> Record:
+        draw = self._random
+        kind = draw.choice(_KINDS)
+        incoming = draw.random() < 0.3
+        ours, theirs = draw.choice(self._senders), draw.choice(self._numbers)
+        record: Record = {
+            "id": f"{kind[0]}{draw.getrandbits(128):032x}",
+            "account": account,
+            "kind": kind,
+            "direction": "incoming" if incoming else "outgoing",
+            "from": theirs if incoming else ours,
+            "to": ours if incoming else theirs,
+            "created": _time(created),
+            "ip": draw.choice(self._ips),
+            "user_agent": draw.choice(_USER_AGENTS),
+        }
+        if kind == "call":
+            record |= {"status": "ongoing", "owner": f"trunk-{draw.randrange(8)}"}
+            return record
+        record |= {
+            "status": "received" if incoming else "sent",
+            "parts": draw.choice((1, 1, 1, 2, 3)),
+            "cost": draw.choice((3500, 5200, 7000, 10500)),
+            "message": draw.choice(self._texts),
+        }
+        if draw.random() < 0.5:
+            record["owner"] = f"user-{draw.randrange(500)}"
+        if draw.random() < 0.1:
+            record["tags"] = [f"campaign-{draw.randrange(20)}"]
+        if draw.random() < 0.01:
+            record["dontlog"] = "message"
+        return record
+
+    def _later(self, record: Record) -> Record:
+        draw = self._random
+        created = datetime.fromisoformat(record["created"])
+        updated = _time(min(created + timedelta(seconds=draw.uniform(1, 120)), datetime.now(UTC)))
+        same = ("id", "account", "kind", "direction", "from", "to", "created")
+        report: Record = {name: record[name] for name in same} | {"updated": updated}
+        if record["kind"] == "call":
+            return report | {"status": "success", "duration": draw.randrange(1, 1800)}
+        if record["direction"] == "outgoing" and draw.random() < 0.05:
+            return report | {"status": "failed"}
+        return report | {"status": "delivered", "delivered": updated}
+
+    @cached_property
+    def _numbers(self) -> list[str]:
+        draw = self._random
+        return [draw.choice(_PREFIXES) + f"{draw.randrange(10**7):07}" for _ in range(20_000)]
+
+    @cached_property
+    def _senders(self) -> list[str]:
+        return [*_SENDER_NAMES * 20, *self._random.choices(self._numbers, k=POOL)]
+
+    @cached_property
+    def _ips(self) -> list[str]:
+        draw = self._random
+        v4 = [f"198.51.{draw.randrange(256)}.{draw.randrange(1, 255)}" for _ in range(POOL)]
+        return v4 + [f"2001:db8::{draw.randrange(1, 65536):x}" for _ in range(POOL // 8)]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        draw, words = self._random, _TEXT.split()
+        return [
+            " ".join(draw.choices(words, k=draw.randrange(3, 22)))
+            + draw.choice(("", "", f" {draw.randrange(10**6)}", " 😀"))
+            for _ in range(POOL)
+        ]
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

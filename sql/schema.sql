@@ -1,0 +1,1312 @@
+-- The whole schema as the migrations make it, dumped by `python -m tests.sql.dump_schema`.
+-- Generated, to be read and compared; never applied.
+CREATE SCHEMA trafficlog;
+
+ALTER SCHEMA trafficlog OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.authenticate(p_digest bytea) RETURNS TABLE(key_id text, scope text, account_key bigint, account_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT k.key_id, k.scope, k.account_key, a.account_id
+    FROM api_key k LEFT JOIN account a USING (account_key)
+    WHERE k.digest = p_digest AND k.revoked_at IS NULL
+$$;
+
+ALTER FUNCTION trafficlog.authenticate(p_digest bytea) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp with time zone) RETURNS TABLE(table_oid oid, lower timestamp with time zone, upper timestamp with time zone)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    part record;
+    moving bigint;
+BEGIN
+    SELECT c.* INTO part FROM partition_catalogue c WHERE c.table_name = p_table AND c.name = p_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no partition % of %', p_name, p_table USING ERRCODE = 'undefined_table';
+    END IF;
+    IF part.upper > p_at THEN
+        RAISE EXCEPTION 'partition % is not expired: its upper bound % lies after %',
+            p_name, part.upper, p_at USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF p_table = 'history_record' THEN
+        EXECUTE format(
+            'SELECT m.account_key FROM history_move m JOIN %I r USING (account_key) LIMIT 1', p_name)
+        INTO moving;
+        IF moving IS NOT NULL THEN
+            RAISE EXCEPTION 'partition % holds rows that are still to be moved', p_name
+                USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+    END IF;
+    -- Without the lock, so that placing a hold never waits for a long copy;
+    -- the last step looks again under it.
+    PERFORM copy_held(p_name::regclass, p_table, p_at, p_at);
+    RETURN QUERY
+    INSERT INTO partition_drop AS d (name, table_name, table_oid, lower, upper, begun_at)
+    VALUES (p_name, p_table, part.table_oid, part.lower, part.upper, p_at)
+    ON CONFLICT (name) DO UPDATE SET table_oid = part.table_oid, begun_at = p_at
+    RETURNING d.table_oid, d.lower, d.upper;
+END
+$$;
+
+ALTER FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    old account;
+    after timestamptz;
+    new_epoch bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7100, 1);
+    SELECT * INTO STRICT old FROM account WHERE account_key = current_account_key() FOR UPDATE;
+    IF old.history_days IS NOT DISTINCT FROM p_days AND old.monthly_reports = p_reports THEN
+        RETURN;
+    END IF;
+    UPDATE settings_epoch SET epoch = epoch + 1 RETURNING epoch INTO new_epoch;
+    after := old.history_after;
+    IF old.history_days IS DISTINCT FROM p_days THEN
+        IF old.history_days IS NULL THEN
+            -- What was written before it was turned off stays hidden, even a
+            -- row created a little ahead of the clock.
+            after := greatest(after, p_at, (SELECT max(created_at) FROM history_record
+                                            WHERE account_key = old.account_key));
+        ELSIF p_days IS NOT NULL THEN
+            -- What is expired, or expires by this change, never comes back.
+            after := greatest(after, p_at - least(old.history_days, p_days) * interval '24 hours');
+        END IF;
+        INSERT INTO history_move (account_key, changed_at, settings_epoch)
+        VALUES (old.account_key, p_at, new_epoch)
+        ON CONFLICT (account_key) DO UPDATE
+            SET settings_epoch = new_epoch, after_created = NULL, after_id = NULL;
+    END IF;
+    UPDATE account SET
+        history_days = p_days,
+        history_after = after,
+        history_days_min = least(history_days_min, p_days),
+        history_days_max = greatest(history_days_max, p_days),
+        monthly_reports = p_reports,
+        settings_epoch = new_epoch
+    WHERE account_key = old.account_key;
+    INSERT INTO account_setting_change (account_key, changed_at, changed_by, old, new)
+    VALUES (old.account_key, p_at, p_by,
+            jsonb_build_object('history_days', old.history_days, 'monthly_reports', old.monthly_reports),
+            jsonb_build_object('history_days', p_days, 'monthly_reports', p_reports));
+END
+$$;
+
+ALTER FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM set_config('trafficlog.account_key', p_account::text, true);
+    PERFORM change_settings(NULL, false, p_at, p_by);
+    UPDATE account SET closed_at = p_at WHERE account_key = p_account AND closed_at IS NULL;
+    UPDATE api_key SET revoked_at = p_at WHERE account_key = p_account AND revoked_at IS NULL;
+END
+$$;
+
+ALTER FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $_$
+DECLARE
+    protected bigint;
+    removed bigint;
+    alive bigint;
+BEGIN
+    PERFORM lock_holds();
+    protected := copy_held('in_transit', 'in_transit', p_at, p_at,
+                           'r.id = $5[1]', NULL, ARRAY[p_id]);
+    WITH gone AS (DELETE FROM in_transit WHERE id = p_id RETURNING expires_at)
+    SELECT count(*), count(*) FILTER (WHERE expires_at > p_at) INTO removed, alive FROM gone;
+    IF removed > 0 THEN
+        PERFORM ledger_append(p_at, 'in_transit', 'communication', 'completed',
+                              NULL, NULL, removed, protected);
+    END IF;
+    RETURN alive > 0;
+END
+$_$;
+
+ALTER FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text DEFAULT 'true'::text, p_account bigint DEFAULT NULL::bigint, p_ids text[] DEFAULT NULL::text[], p_created timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], p_copy boolean DEFAULT true) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $_$
+DECLARE
+    identity text;
+    parties text := 'false';
+    address text := 'false';
+    protected bigint;
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at) THEN
+        RETURN 0;
+    END IF;
+    CASE p_class
+        WHEN 'traffic_record' THEN
+            identity := 'r.id';
+            parties := 'h.number IN (r.sender, r.recipient)';
+            address := 'r.ip = h.ip';
+        WHEN 'history_record' THEN
+            identity := 'r.id';
+            parties := 'h.number IN (r.sender, r.recipient)';
+        WHEN 'debug_log' THEN
+            identity := 'coalesce(r.record_id, '''')';
+        WHEN 'in_transit' THEN
+            identity := 'r.id';
+        ELSE
+            RETURN 0;
+    END CASE;
+    EXECUTE format($sql$
+        WITH protected AS (
+            SELECT r.account_key, r.created_at, r.expires_at, %1$s AS stored_id, to_jsonb(r) AS content
+            FROM %2$s r
+            WHERE (%3$s) AND EXISTS (
+                SELECT 1 FROM abuse_hold h
+                WHERE h.released_at IS NULL AND h.ends_at > $2
+                  AND (h.account_key IS NULL OR h.account_key = r.account_key)
+                  AND (h.record_id IS NULL OR h.record_id = %4$s)
+                  AND (h.number IS NULL OR %5$s)
+                  AND (h.ip IS NULL OR %6$s)
+                  AND (h.created_from IS NULL OR r.created_at >= h.created_from)
+                  AND (h.created_to IS NULL OR r.created_at < h.created_to)
+            )
+        ), copied AS (
+            INSERT INTO held_record
+                (data_class, account_key, created_at, record_id, expires_at, copied_at, content)
+            SELECT $1, account_key, created_at, stored_id, least(expires_at, $3), $2, content
+            FROM protected WHERE $7
+            ON CONFLICT ON CONSTRAINT held_record_once DO NOTHING
+        )
+        SELECT count(*) FROM protected
+    $sql$, CASE p_class WHEN 'debug_log' THEN 'r.line_id::text' ELSE 'r.id' END,
+           p_source, p_condition, identity, parties, address)
+    INTO protected USING p_class, p_at, p_due, p_account, p_ids, p_created, p_copy;
+    RETURN protected;
+END
+$_$;
+
+ALTER FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.abuse_hold (
+    hold_id text NOT NULL COLLATE pg_catalog."C",
+    account_key bigint,
+    number text COLLATE pg_catalog."C",
+    ip text COLLATE pg_catalog."C",
+    record_id text COLLATE pg_catalog."C",
+    created_from timestamp with time zone,
+    created_to timestamp with time zone,
+    reason text NOT NULL,
+    case_ref text NOT NULL,
+    placed_by text NOT NULL,
+    placed_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    released_at timestamp with time zone,
+    released_by text,
+    CONSTRAINT abuse_hold_case_ref_check CHECK ((case_ref <> ''::text)),
+    CONSTRAINT abuse_hold_check CHECK ((num_nonnulls(account_key, number, ip) = 1)),
+    CONSTRAINT abuse_hold_check1 CHECK (((record_id IS NULL) OR (account_key IS NOT NULL))),
+    CONSTRAINT abuse_hold_check2 CHECK ((ends_at > placed_at)),
+    CONSTRAINT abuse_hold_check3 CHECK ((created_from < created_to)),
+    CONSTRAINT abuse_hold_reason_check CHECK ((reason <> ''::text))
+);
+
+ALTER TABLE trafficlog.abuse_hold OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.held_record (
+    held_key bigint NOT NULL,
+    data_class text NOT NULL,
+    account_key bigint,
+    created_at timestamp with time zone NOT NULL,
+    record_id text NOT NULL COLLATE pg_catalog."C",
+    expires_at timestamp with time zone NOT NULL,
+    copied_at timestamp with time zone NOT NULL,
+    content jsonb NOT NULL
+);
+
+ALTER TABLE trafficlog.held_record OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.held_record.expires_at IS 'the instant from which only a hold keeps it: the row''s own expiry, or its erasure if that came first';
+
+CREATE FUNCTION trafficlog.covers(h trafficlog.abuse_hold, r trafficlog.held_record) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT (h.account_key IS NULL OR h.account_key = r.account_key)
+       AND (h.record_id IS NULL OR h.record_id =
+            CASE r.data_class WHEN 'debug_log' THEN r.content ->> 'record_id' ELSE r.record_id END)
+       AND (h.number IS NULL OR h.number IN (r.content ->> 'sender', r.content ->> 'recipient'))
+       AND (h.ip IS NULL OR h.ip = r.content ->> 'ip')
+       AND (h.created_from IS NULL OR r.created_at >= h.created_from)
+       AND (h.created_to IS NULL OR r.created_at < h.created_to)
+$$;
+
+ALTER FUNCTION trafficlog.covers(h trafficlog.abuse_hold, r trafficlog.held_record) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.current_account_key() RETURNS bigint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (NULLIF(current_setting('trafficlog.account_key'::text, true), ''::text))::bigint;
+
+ALTER FUNCTION trafficlog.current_account_key() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    gone record;
+    total bigint := 0;
+BEGIN
+    PERFORM lock_holds();
+    FOR gone IN
+        WITH due AS (
+            SELECT held_key FROM held_record r
+            WHERE r.expires_at <= p_at AND NOT is_held(r, p_at)
+            ORDER BY held_key LIMIT p_rows_max
+        ), destroyed AS (
+            DELETE FROM held_record USING due WHERE held_record.held_key = due.held_key
+            RETURNING data_class
+        )
+        SELECT data_class, count(*) AS rows FROM destroyed GROUP BY data_class ORDER BY data_class
+    LOOP
+        PERFORM ledger_append(p_at, gone.data_class, 'held_record', 'hold-ended',
+                              NULL, NULL, gone.rows, 0);
+        total := total + gone.rows;
+    END LOOP;
+    RETURN total;
+END
+$$;
+
+ALTER FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    DELETE FROM ended_session WHERE expires_at <= p_at;
+    INSERT INTO ended_session (session_id, expires_at) VALUES (p_session_id, p_expires_at)
+    ON CONFLICT DO NOTHING;
+$$;
+
+ALTER FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+DECLARE
+    step text := (SELECT width FROM retained_table WHERE table_name = p_table);
+    child text;
+BEGIN
+    IF step IS NULL THEN
+        RAISE EXCEPTION 'no retained table %', p_table USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF date_trunc(step, p_lower) <> p_lower OR p_lower + ('1 ' || step)::interval <> p_upper THEN
+        RAISE EXCEPTION 'bounds % to % are not one % of %', p_lower, p_upper, step, p_table
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_advisory_xact_lock(7101, hashtext(p_table));
+    IF EXISTS (SELECT 1 FROM partition_catalogue c
+               WHERE c.table_name = p_table AND c.lower = p_lower AND NOT c.detach_pending) THEN
+        RETURN false;
+    END IF;
+    child := p_table || '_' || to_char(p_lower, CASE step
+        WHEN 'hour' THEN 'YYYYMMDDHH24' WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END);
+    -- One that was detached by hand keeps its name; records go on being stored all the same.
+    WHILE to_regclass(quote_ident(child)) IS NOT NULL LOOP
+        child := child || '_';
+    END LOOP;
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', child, p_table);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                   p_table, child, p_lower, p_upper);
+    INSERT INTO partition_register (table_name, lower, upper, name)
+    VALUES (p_table, p_lower, p_upper, child)
+    ON CONFLICT (table_name, lower) DO UPDATE
+        SET name = child, upper = p_upper, made_at = now(), lost = true;
+    RETURN true;
+END
+$$;
+
+ALTER FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $_$
+DECLARE
+    account bigint := current_account_key();
+    protected bigint;
+    erased bigint;
+BEGIN
+    PERFORM lock_holds();
+    protected := copy_held('history_record', 'history_record', p_at, p_at,
+        'r.account_key = $4 AND r.id = $5[1] AND r.created_at = ANY ($6)',
+        account, ARRAY[p_id], p_created);
+    DELETE FROM history_record
+    WHERE account_key = account AND id = p_id AND created_at = ANY (p_created);
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    IF erased > 0 THEN
+        PERFORM ledger_append(p_at, 'history_record', 'record', 'erased', NULL, NULL, erased, protected);
+    END IF;
+    RETURN erased;
+END
+$_$;
+
+ALTER FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    intent partition_drop;
+    protected bigint;
+BEGIN
+    PERFORM lock_holds();
+    SELECT * INTO STRICT intent FROM partition_drop d WHERE d.name = p_name FOR UPDATE;
+    IF EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = intent.table_oid) THEN
+        RAISE EXCEPTION '% is attached again', p_name USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF intent.table_oid <> coalesce(to_regclass(p_name), 0)::oid THEN
+        RAISE EXCEPTION '% is not the table whose drop began', p_name
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    protected := copy_held(p_name::regclass, intent.table_name, p_at, p_at);
+    EXECUTE format('DROP TABLE %I', p_name);
+    PERFORM ledger_append(p_at, intent.table_name, p_name, 'expired',
+                          intent.lower, intent.upper, p_rows, protected);
+    DELETE FROM partition_register r WHERE r.name = p_name;
+    DELETE FROM partition_drop d WHERE d.name = p_name;
+    RETURN protected;
+END
+$$;
+
+ALTER FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.held_counts(p_hold text) RETURNS TABLE(data_class text, rows bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT r.data_class, count(*) FROM held_record r JOIN abuse_hold h ON covers(h, r)
+    WHERE h.hold_id = p_hold GROUP BY r.data_class ORDER BY r.data_class
+$$;
+
+ALTER FUNCTION trafficlog.held_counts(p_hold text) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT EXISTS (
+        SELECT 1 FROM abuse_hold h
+        WHERE h.released_at IS NULL AND h.ends_at > p_at AND covers(h, r)
+    )
+$$;
+
+ALTER FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((new_at IS NOT NULL) AND ((old_at IS NULL) OR (ROW(new_at, COALESCE((new_status)::integer, 0)) > ROW(old_at, COALESCE((old_status)::integer, 0)))));
+
+ALTER FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.ledger_append(p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    head purge_ledger_head;
+    digest bytea;
+BEGIN
+    SELECT * INTO head FROM purge_ledger_head FOR UPDATE;
+    digest := sha256(convert_to(ledger_text(head.seq + 1, p_at, p_class, p_object, p_reason,
+                                            p_lower, p_upper, p_rows, p_held, head.hash), 'UTF8'));
+    INSERT INTO purge_ledger VALUES (head.seq + 1, p_at, p_class, p_object, p_reason,
+                                     p_lower, p_upper, p_rows, p_held, head.hash, digest);
+    UPDATE purge_ledger_head SET seq = head.seq + 1, hash = digest;
+    RETURN head.seq + 1;
+END
+$$;
+
+ALTER FUNCTION trafficlog.ledger_append(p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.ledger_text(p_seq bigint, p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint, p_previous bytea) RETURNS text
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    AS $$
+    SELECT concat_ws(E'\n', p_seq, to_char(p_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), p_class, p_object,
+        p_reason, coalesce(to_char(p_lower, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '-'),
+        coalesce(to_char(p_upper, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '-'),
+        p_rows, p_held, encode(p_previous, 'hex'))
+$$;
+
+ALTER FUNCTION trafficlog.ledger_text(p_seq bigint, p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint, p_previous bytea) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.lock_holds() RETURNS void
+    LANGUAGE sql
+    AS $$ SELECT pg_advisory_xact_lock_shared(7102, 1) $$;
+
+ALTER FUNCTION trafficlog.lock_holds() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) RETURNS TABLE(rows_read bigint, rows_moved bigint, rows_destroyed bigint, done boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+DECLARE
+    move history_move;
+    owner account;
+    ids text[];
+    createds timestamptz[];
+    fates timestamptz[];
+    last_id text;
+    last_created timestamptz;
+    protected bigint;
+    day timestamptz;
+BEGIN
+    -- In this order everywhere: settings, holds, then rows.
+    PERFORM pg_advisory_xact_lock_shared(7100, 1);
+    PERFORM lock_holds();
+    SELECT * INTO move FROM history_move m WHERE m.account_key = p_account FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT 0::bigint, 0::bigint, 0::bigint, true;
+        RETURN;
+    END IF;
+    SELECT * INTO STRICT owner FROM account a WHERE a.account_key = p_account;
+    -- The fate of a row: its new expiry, or NULL when it is to be destroyed.
+    SELECT array_agg(s.id ORDER BY s.created_at, s.id),
+           array_agg(s.created_at ORDER BY s.created_at, s.id),
+           array_agg(s.fate ORDER BY s.created_at, s.id), count(*)
+    INTO ids, createds, fates, rows_read
+    FROM (
+        SELECT h.id, h.created_at,
+            CASE WHEN h.created_at > coalesce(owner.history_after, '-infinity')
+                  AND h.created_at + owner.history_days * interval '24 hours' > p_at
+                 THEN h.created_at + owner.history_days * interval '24 hours' END AS fate
+        FROM history_record h
+        WHERE h.account_key = p_account
+          AND (move.after_created IS NULL
+               OR (h.created_at, h.id) > (move.after_created, move.after_id))
+        ORDER BY h.created_at, h.id LIMIT p_rows_max
+    ) s;
+    last_id := ids[rows_read];
+    last_created := createds[rows_read];
+    rows_moved := 0;
+    rows_destroyed := 0;
+    done := rows_read < p_rows_max;
+    IF rows_read > 0 THEN
+        FOR day IN SELECT DISTINCT date_trunc('day', f) FROM unnest(fates) f WHERE f IS NOT NULL LOOP
+            PERFORM ensure_partition('history_record', day, day + interval '24 hours');
+        END LOOP;
+        UPDATE history_record h SET expires_at = s.fate
+        FROM unnest(ids, createds, fates) AS s(id, created_at, fate)
+        WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id
+          AND s.fate IS NOT NULL AND h.expires_at <> s.fate;
+        GET DIAGNOSTICS rows_moved = ROW_COUNT;
+        SELECT array_agg(s.id), array_agg(s.created_at) INTO ids, createds
+        FROM unnest(ids, createds, fates) AS s(id, created_at, fate) WHERE s.fate IS NULL;
+        IF ids IS NOT NULL THEN
+            protected := copy_held('history_record', 'history_record', p_at, p_at,
+                'r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))',
+                p_account, ids, createds);
+            DELETE FROM history_record h
+            USING unnest(ids, createds) AS s(id, created_at)
+            WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id;
+            GET DIAGNOSTICS rows_destroyed = ROW_COUNT;
+            PERFORM ledger_append(p_at, 'history_record', 'setting change', 'setting',
+                                  NULL, NULL, rows_destroyed, protected);
+        END IF;
+    END IF;
+    IF done THEN
+        DELETE FROM history_move m WHERE m.account_key = p_account;
+        -- All that is stored now stands under the present setting.
+        UPDATE account a SET history_days_min = coalesce(a.history_days, a.history_days_min),
+                             history_days_max = coalesce(a.history_days, a.history_days_max)
+        WHERE a.account_key = p_account;
+    ELSE
+        UPDATE history_move m SET after_created = last_created, after_id = last_id
+        WHERE m.account_key = p_account;
+    END IF;
+    RETURN NEXT;
+END
+$_$;
+
+ALTER FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7102, 1);
+    INSERT INTO abuse_hold (hold_id, account_key, number, ip, record_id, created_from, created_to,
+                            reason, case_ref, placed_by, placed_at, ends_at)
+    VALUES (p_hold_id, p_account, p_number, p_ip, p_record, p_from, p_to,
+            p_reason, p_case, p_by, p_at, p_ends);
+END
+$$;
+
+ALTER FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) RETURNS anycompatible
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT CASE WHEN later THEN coalesce(new_value, old_value) ELSE coalesce(old_value, new_value) END $$;
+
+ALTER FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT EXISTS (SELECT 1 FROM abuse_hold h WHERE h.hold_id = p_hold AND covers(h, r))
+$$;
+
+ALTER FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'the purge ledger is only ever added to';
+END
+$$;
+
+ALTER FUNCTION trafficlog.refuse_change() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT a.account_id
+    FROM api_key k JOIN account a USING (account_key)
+    WHERE k.key_id = p_key_id AND k.account_key = current_account_key() AND k.revoked_at IS NULL
+      AND NOT EXISTS (SELECT 1 FROM ended_session WHERE session_id = p_session_id)
+$$;
+
+ALTER FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.settings_in_force() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7100, 1);
+    RETURN (SELECT epoch FROM settings_epoch);
+END
+$$;
+
+ALTER FUNCTION trafficlog.settings_in_force() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) RETURNS TABLE(rows bigint, held bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %I', p_name) INTO rows;
+    held := copy_held(p_name::regclass, p_table, p_at, p_at, p_copy => false);
+    RETURN NEXT;
+END
+$$;
+
+ALTER FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.access_log (
+    at timestamp with time zone NOT NULL,
+    access_id uuid NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    subject text NOT NULL,
+    reason text NOT NULL,
+    rows bigint NOT NULL
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.access_log OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.account (
+    account_key bigint NOT NULL,
+    account_id text NOT NULL COLLATE pg_catalog."C",
+    created_at timestamp with time zone NOT NULL,
+    history_days smallint,
+    history_after timestamp with time zone,
+    history_days_min smallint NOT NULL,
+    history_days_max smallint NOT NULL,
+    monthly_reports boolean DEFAULT true NOT NULL,
+    settings_epoch bigint DEFAULT 0 NOT NULL,
+    closed_at timestamp with time zone,
+    CONSTRAINT account_account_id_check CHECK ((account_id ~ '^[A-Za-z0-9._:@+~=-]{1,64}$'::text)),
+    CONSTRAINT account_history_days_check CHECK (((history_days >= 1) AND (history_days <= 1095))),
+    CONSTRAINT account_history_days_max_check CHECK (((history_days_max >= 1) AND (history_days_max <= 1095))),
+    CONSTRAINT account_history_days_min_check CHECK (((history_days_min >= 1) AND (history_days_min <= 1095)))
+);
+
+ALTER TABLE trafficlog.account OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.account.history_days IS 'NULL: history is off';
+
+COMMENT ON COLUMN trafficlog.account.history_after IS 'no history of records created up to here is shown or written, whatever the setting becomes';
+
+COMMENT ON COLUMN trafficlog.account.history_days_min IS 'the shortest period that a row still stored can have been written under; history_days_max the longest';
+
+ALTER TABLE trafficlog.account ALTER COLUMN account_key ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME trafficlog.account_account_key_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE trafficlog.account_setting_change (
+    change_id bigint NOT NULL,
+    account_key bigint NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    changed_by text NOT NULL,
+    old jsonb NOT NULL,
+    new jsonb NOT NULL
+);
+
+ALTER TABLE trafficlog.account_setting_change OWNER TO trafficlog_owner;
+
+ALTER TABLE trafficlog.account_setting_change ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME trafficlog.account_setting_change_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE trafficlog.api_key (
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    scope text NOT NULL,
+    account_key bigint,
+    digest bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_key_check CHECK (((scope = 'customer'::text) = (account_key IS NOT NULL))),
+    CONSTRAINT api_key_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT api_key_scope_check CHECK ((scope = ANY (ARRAY['ingest'::text, 'customer'::text, 'operator'::text, 'officer'::text, 'metrics'::text])))
+);
+
+ALTER TABLE trafficlog.api_key OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.api_key.digest IS 'SHA-256 of the key, which itself is 256 random bits and kept nowhere';
+
+CREATE TABLE trafficlog.debug_log (
+    created_at timestamp with time zone NOT NULL,
+    line_id bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    account_key bigint,
+    level smallint NOT NULL,
+    record_id text COLLATE pg_catalog."C",
+    source text NOT NULL COLLATE pg_catalog."C",
+    line text NOT NULL COLLATE pg_catalog."C"
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.debug_log OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.direction (
+    code smallint NOT NULL,
+    name text NOT NULL
+);
+
+ALTER TABLE trafficlog.direction OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.ended_session (
+    session_id bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT ended_session_session_id_check CHECK ((length(session_id) = 16))
+);
+
+ALTER TABLE trafficlog.ended_session OWNER TO trafficlog_owner;
+
+ALTER TABLE trafficlog.held_record ALTER COLUMN held_key ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME trafficlog.held_record_held_key_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE trafficlog.history_move (
+    account_key bigint NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    settings_epoch bigint NOT NULL,
+    after_created timestamp with time zone,
+    after_id text COLLATE pg_catalog."C"
+);
+
+ALTER TABLE trafficlog.history_move OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.history_move.after_created IS 'how far the move has come; NULL: not begun';
+
+CREATE TABLE trafficlog.history_record (
+    account_key bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone,
+    delivered_at timestamp with time zone,
+    duration integer,
+    parts integer,
+    cost integer,
+    kind smallint NOT NULL,
+    direction smallint NOT NULL,
+    status smallint,
+    withheld smallint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    sender text COLLATE pg_catalog."C",
+    recipient text COLLATE pg_catalog."C",
+    owner text COLLATE pg_catalog."C",
+    tags text[],
+    message text COLLATE pg_catalog."C"
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.history_record OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.history_record.withheld IS 'fields that some report of the record asked not to log: 1 message, 2 sender, 4 recipient';
+
+CREATE TABLE trafficlog.in_transit (
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    account_key bigint,
+    id text NOT NULL COLLATE pg_catalog."C",
+    content bytea NOT NULL
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.in_transit OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.installation (
+    only_row boolean DEFAULT true NOT NULL,
+    cursor_secret bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT installation_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE trafficlog.installation OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.installation.cursor_secret IS 'signs paging cursors and page sessions';
+
+CREATE TABLE trafficlog.kind (
+    code smallint NOT NULL,
+    name text NOT NULL
+);
+
+ALTER TABLE trafficlog.kind OWNER TO trafficlog_owner;
+
+CREATE VIEW trafficlog.partition_catalogue AS
+ SELECT (parent.relname)::text AS table_name,
+    (child.relname)::text AS name,
+    child.oid AS table_oid,
+    ((regexp_match(bound.expr, 'FROM \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS lower,
+    ((regexp_match(bound.expr, 'TO \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS upper,
+    i.inhdetachpending AS detach_pending
+   FROM (((pg_inherits i
+     JOIN pg_class parent ON ((parent.oid = i.inhparent)))
+     JOIN pg_class child ON ((child.oid = i.inhrelid)))
+     CROSS JOIN LATERAL ( SELECT pg_get_expr(child.relpartbound, (0)::oid) AS expr) bound)
+  WHERE ((parent.relnamespace = ('trafficlog'::regnamespace)::oid) AND (parent.relkind = 'p'::"char") AND (child.relkind = 'r'::"char"));
+
+ALTER VIEW trafficlog.partition_catalogue OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.partition_drop (
+    name text NOT NULL,
+    table_name text NOT NULL,
+    table_oid oid NOT NULL,
+    lower timestamp with time zone NOT NULL,
+    upper timestamp with time zone NOT NULL,
+    begun_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE trafficlog.partition_drop OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.partition_register (
+    table_name text NOT NULL,
+    lower timestamp with time zone NOT NULL,
+    upper timestamp with time zone NOT NULL,
+    name text NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    lost boolean DEFAULT false NOT NULL
+);
+
+ALTER TABLE trafficlog.partition_register OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.partition_register.lost IS 'an earlier partition of these bounds went by hand, with its rows; this one was made in its place';
+
+CREATE TABLE trafficlog.purge_ledger (
+    seq bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    data_class text NOT NULL,
+    object text NOT NULL,
+    reason text NOT NULL,
+    lower timestamp with time zone,
+    upper timestamp with time zone,
+    rows bigint NOT NULL,
+    held bigint NOT NULL,
+    previous bytea NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT purge_ledger_held_check CHECK ((held >= 0)),
+    CONSTRAINT purge_ledger_reason_check CHECK ((reason = ANY (ARRAY['expired'::text, 'erased'::text, 'setting'::text, 'completed'::text, 'hold-ended'::text]))),
+    CONSTRAINT purge_ledger_rows_check CHECK ((rows >= 0))
+);
+
+ALTER TABLE trafficlog.purge_ledger OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.purge_ledger_head (
+    only_row boolean DEFAULT true NOT NULL,
+    seq bigint NOT NULL,
+    hash bytea NOT NULL,
+    CONSTRAINT purge_ledger_head_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE trafficlog.purge_ledger_head OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.retained_table (
+    table_name text NOT NULL,
+    width text NOT NULL,
+    CONSTRAINT retained_table_width_check CHECK ((width = ANY (ARRAY['hour'::text, 'day'::text, 'month'::text])))
+);
+
+ALTER TABLE trafficlog.retained_table OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.retention_policy (
+    data_class text NOT NULL,
+    effective_from timestamp with time zone NOT NULL,
+    period_hours integer NOT NULL,
+    legal_basis text NOT NULL,
+    set_at timestamp with time zone DEFAULT now() NOT NULL,
+    set_by text NOT NULL,
+    CONSTRAINT retention_policy_data_class_check CHECK ((data_class = ANY (ARRAY['traffic_record'::text, 'history_record'::text, 'debug_log'::text, 'in_transit'::text, 'access_log'::text]))),
+    CONSTRAINT retention_policy_legal_basis_check CHECK ((legal_basis <> ''::text)),
+    CONSTRAINT retention_policy_period_hours_check CHECK (((period_hours >= 1) AND (period_hours <= 87600)))
+);
+
+ALTER TABLE trafficlog.retention_policy OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.retention_policy IS 'for history_record the period is the default of a new account; the account''s own setting governs';
+
+CREATE TABLE trafficlog.retention_state (
+    only_row boolean DEFAULT true NOT NULL,
+    last_reference_at timestamp with time zone,
+    CONSTRAINT retention_state_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE trafficlog.retention_state OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.schema_migration (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE trafficlog.schema_migration OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.settings_epoch (
+    only_row boolean DEFAULT true NOT NULL,
+    epoch bigint NOT NULL,
+    CONSTRAINT settings_epoch_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE trafficlog.settings_epoch OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.settings_epoch IS 'goes up with every change of a setting or a policy';
+
+CREATE TABLE trafficlog.status (
+    code smallint NOT NULL,
+    name text NOT NULL
+);
+
+ALTER TABLE trafficlog.status OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.traffic_record (
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone,
+    account_key bigint NOT NULL,
+    duration integer,
+    kind smallint NOT NULL,
+    direction smallint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    sender text NOT NULL COLLATE pg_catalog."C",
+    recipient text NOT NULL COLLATE pg_catalog."C",
+    ip text COLLATE pg_catalog."C",
+    user_agent text COLLATE pg_catalog."C"
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.traffic_record OWNER TO trafficlog_owner;
+
+ALTER TABLE ONLY trafficlog.abuse_hold
+    ADD CONSTRAINT abuse_hold_pkey PRIMARY KEY (hold_id);
+
+ALTER TABLE ONLY trafficlog.access_log
+    ADD CONSTRAINT access_log_key PRIMARY KEY (at, access_id, expires_at);
+
+ALTER TABLE ONLY trafficlog.account
+    ADD CONSTRAINT account_account_id_key UNIQUE (account_id);
+
+ALTER TABLE ONLY trafficlog.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (account_key);
+
+ALTER TABLE ONLY trafficlog.account_setting_change
+    ADD CONSTRAINT account_setting_change_pkey PRIMARY KEY (change_id);
+
+ALTER TABLE ONLY trafficlog.api_key
+    ADD CONSTRAINT api_key_digest_key UNIQUE (digest);
+
+ALTER TABLE ONLY trafficlog.api_key
+    ADD CONSTRAINT api_key_pkey PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY trafficlog.debug_log
+    ADD CONSTRAINT debug_log_key PRIMARY KEY (created_at, line_id, expires_at);
+
+ALTER TABLE ONLY trafficlog.direction
+    ADD CONSTRAINT direction_name_key UNIQUE (name);
+
+ALTER TABLE ONLY trafficlog.direction
+    ADD CONSTRAINT direction_pkey PRIMARY KEY (code);
+
+ALTER TABLE ONLY trafficlog.ended_session
+    ADD CONSTRAINT ended_session_pkey PRIMARY KEY (session_id);
+
+ALTER TABLE ONLY trafficlog.held_record
+    ADD CONSTRAINT held_record_once UNIQUE NULLS NOT DISTINCT (data_class, account_key, created_at, record_id);
+
+ALTER TABLE ONLY trafficlog.held_record
+    ADD CONSTRAINT held_record_pkey PRIMARY KEY (held_key);
+
+ALTER TABLE ONLY trafficlog.history_move
+    ADD CONSTRAINT history_move_pkey PRIMARY KEY (account_key);
+
+ALTER TABLE ONLY trafficlog.history_record
+    ADD CONSTRAINT history_record_key PRIMARY KEY (account_key, created_at, id, expires_at);
+
+ALTER TABLE ONLY trafficlog.in_transit
+    ADD CONSTRAINT in_transit_key PRIMARY KEY (id, expires_at);
+
+ALTER TABLE ONLY trafficlog.installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY trafficlog.kind
+    ADD CONSTRAINT kind_name_key UNIQUE (name);
+
+ALTER TABLE ONLY trafficlog.kind
+    ADD CONSTRAINT kind_pkey PRIMARY KEY (code);
+
+ALTER TABLE ONLY trafficlog.partition_drop
+    ADD CONSTRAINT partition_drop_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY trafficlog.partition_register
+    ADD CONSTRAINT partition_register_name_key UNIQUE (name);
+
+ALTER TABLE ONLY trafficlog.partition_register
+    ADD CONSTRAINT partition_register_pkey PRIMARY KEY (table_name, lower);
+
+ALTER TABLE ONLY trafficlog.purge_ledger_head
+    ADD CONSTRAINT purge_ledger_head_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY trafficlog.purge_ledger
+    ADD CONSTRAINT purge_ledger_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY trafficlog.retained_table
+    ADD CONSTRAINT retained_table_pkey PRIMARY KEY (table_name);
+
+ALTER TABLE ONLY trafficlog.retention_policy
+    ADD CONSTRAINT retention_policy_pkey PRIMARY KEY (data_class, effective_from);
+
+ALTER TABLE ONLY trafficlog.retention_state
+    ADD CONSTRAINT retention_state_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY trafficlog.schema_migration
+    ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY trafficlog.settings_epoch
+    ADD CONSTRAINT settings_epoch_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY trafficlog.status
+    ADD CONSTRAINT status_name_key UNIQUE (name);
+
+ALTER TABLE ONLY trafficlog.status
+    ADD CONSTRAINT status_pkey PRIMARY KEY (code);
+
+ALTER TABLE ONLY trafficlog.traffic_record
+    ADD CONSTRAINT traffic_record_key PRIMARY KEY (created_at, account_key, id, expires_at);
+
+CREATE INDEX abuse_hold_active ON trafficlog.abuse_hold USING btree (ends_at) WHERE (released_at IS NULL);
+
+CREATE TRIGGER purge_ledger_add_only BEFORE DELETE OR UPDATE OR TRUNCATE ON trafficlog.purge_ledger FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.refuse_change();
+
+ALTER TABLE ONLY trafficlog.abuse_hold
+    ADD CONSTRAINT abuse_hold_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
+ALTER TABLE ONLY trafficlog.account_setting_change
+    ADD CONSTRAINT account_setting_change_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
+ALTER TABLE ONLY trafficlog.api_key
+    ADD CONSTRAINT api_key_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
+ALTER TABLE ONLY trafficlog.history_move
+    ADD CONSTRAINT history_move_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
+ALTER TABLE ONLY trafficlog.partition_drop
+    ADD CONSTRAINT partition_drop_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
+
+ALTER TABLE ONLY trafficlog.partition_register
+    ADD CONSTRAINT partition_register_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
+
+ALTER TABLE trafficlog.account ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY account_of_customer ON trafficlog.account FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
+CREATE POLICY account_of_operator ON trafficlog.account TO trafficlog_operator USING (true) WITH CHECK (true);
+
+CREATE POLICY held_for_officer ON trafficlog.held_record FOR SELECT TO trafficlog_officer USING ((data_class = 'traffic_record'::text));
+
+CREATE POLICY held_for_operator ON trafficlog.held_record FOR SELECT TO trafficlog_operator USING ((data_class <> 'traffic_record'::text));
+
+ALTER TABLE trafficlog.held_record ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY history_of_customer ON trafficlog.history_record FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
+ALTER TABLE trafficlog.history_record ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA trafficlog TO trafficlog_ingest;
+GRANT USAGE ON SCHEMA trafficlog TO trafficlog_customer;
+GRANT USAGE ON SCHEMA trafficlog TO trafficlog_operator;
+GRANT USAGE ON SCHEMA trafficlog TO trafficlog_officer;
+GRANT USAGE ON SCHEMA trafficlog TO trafficlog_retention;
+
+REVOKE ALL ON FUNCTION trafficlog.authenticate(p_digest bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.authenticate(p_digest bytea) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) TO trafficlog_customer;
+GRANT ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp with time zone) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) FROM PUBLIC;
+
+GRANT SELECT ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
+
+GRANT UPDATE(ends_at) ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
+
+GRANT UPDATE(released_at) ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
+
+GRANT UPDATE(released_by) ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.held_record TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.held_record TO trafficlog_officer;
+
+REVOKE ALL ON FUNCTION trafficlog.covers(h trafficlog.abuse_hold, r trafficlog.held_record) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.covers(h trafficlog.abuse_hold, r trafficlog.held_record) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.covers(h trafficlog.abuse_hold, r trafficlog.held_record) TO trafficlog_officer;
+
+REVOKE ALL ON FUNCTION trafficlog.current_account_key() FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.current_account_key() TO trafficlog_customer;
+GRANT ALL ON FUNCTION trafficlog.current_account_key() TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_ingest;
+GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_retention;
+
+REVOKE ALL ON FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.held_counts(p_hold text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.held_counts(p_hold text) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.ledger_append(p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.ledger_text(p_seq bigint, p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint, p_previous bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.lock_holds() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_officer;
+
+REVOKE ALL ON FUNCTION trafficlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.settings_in_force() FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.settings_in_force() TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
+
+GRANT INSERT ON TABLE trafficlog.access_log TO trafficlog_operator;
+GRANT SELECT,INSERT ON TABLE trafficlog.access_log TO trafficlog_officer;
+
+GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.account TO trafficlog_customer;
+GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.account_setting_change TO trafficlog_operator;
+
+GRANT SELECT,INSERT ON TABLE trafficlog.api_key TO trafficlog_operator;
+
+GRANT UPDATE(revoked_at) ON TABLE trafficlog.api_key TO trafficlog_operator;
+
+GRANT INSERT ON TABLE trafficlog.debug_log TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.debug_log TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.history_move TO trafficlog_operator;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.history_move TO trafficlog_customer;
+
+GRANT SELECT(changed_at) ON TABLE trafficlog.history_move TO trafficlog_customer;
+
+GRANT INSERT ON TABLE trafficlog.history_record TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.history_record TO trafficlog_customer;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(created_at) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(expires_at) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(updated_at),UPDATE(updated_at) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(delivered_at),UPDATE(delivered_at) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(duration),UPDATE(duration) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(parts),UPDATE(parts) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(cost),UPDATE(cost) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(status),UPDATE(status) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(withheld),UPDATE(withheld) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(id) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(sender),UPDATE(sender) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(recipient),UPDATE(recipient) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(owner),UPDATE(owner) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(tags),UPDATE(tags) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT(message),UPDATE(message) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
+GRANT SELECT,INSERT ON TABLE trafficlog.in_transit TO trafficlog_ingest;
+
+GRANT UPDATE(account_key) ON TABLE trafficlog.in_transit TO trafficlog_ingest;
+
+GRANT UPDATE(content) ON TABLE trafficlog.in_transit TO trafficlog_ingest;
+
+GRANT SELECT ON TABLE trafficlog.installation TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.partition_drop TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.partition_register TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.purge_ledger TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.purge_ledger_head TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.retention_policy TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.retention_policy TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.retention_policy TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.retention_state TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.schema_migration TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.schema_migration TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.schema_migration TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.schema_migration TO trafficlog_officer;
+GRANT SELECT ON TABLE trafficlog.schema_migration TO trafficlog_retention;
+
+GRANT SELECT ON TABLE trafficlog.settings_epoch TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.settings_epoch TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.status TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.status TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.status TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.status TO trafficlog_officer;
+
+GRANT INSERT ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(created_at) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(expires_at) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(updated_at),UPDATE(updated_at) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(duration),UPDATE(duration) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(id) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(ip),UPDATE(ip) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(user_agent),UPDATE(user_agent) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;

@@ -1,0 +1,251 @@
+"""Bodies: their types, encodings, bounds of size, ratio, number and time."""
+
+import asyncio
+import gzip
+import io
+import re
+import struct
+import time
+
+import orjson
+import pytest
+import zstandard
+
+from tests.api.helpers import INSIDES, JSON, NDJSON, raw, refused, send, superuser, until
+
+pytestmark = [
+    pytest.mark.service_now("2026-11-21T12:00:00Z"),
+]
+MEGABYTE = 2**20
+
+
+def encoded(name):
+    """The headers of an NDJSON body in an encoding."""
+    return NDJSON | {"Content-Encoding": name}
+
+
+def zstd_of_unknown_size(content):
+    """A frame that does not say how long it is, so that only reading it tells."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    return compressor.compress(content) + compressor.flush()
+
+
+async def test_an_unknown_type_or_encoding_is_refused(service):
+    """Only what is read here is taken; the answer says what that is."""
+    ingest = await service.key("ingest")
+    body = orjson.dumps([service.record()])
+    types = ["text/plain", "application/xml", "application/x-www-form-urlencoded", "nonsense", ""]
+    for headers in [{"Content-Type": t} for t in types] + [
+        JSON | {"Content-Encoding": e} for e in ("br", "deflate", "gzip, gzip", "x", "")
+    ]:
+        problem = await refused(
+            service, 415, "POST", "/v1/records", ingest, data=body, headers=headers
+        )
+        assert problem["code"] == "media_type_unsupported"
+
+
+async def test_a_body_that_is_not_what_it_says_is_refused(service):
+    """Damaged, cut short, or followed by something: nothing of it is taken."""
+    ingest = await service.key("ingest")
+    line = orjson.dumps(service.record())
+    for name, compress in (("gzip", gzip.compress), ("zstd", zstd_of_unknown_size)):
+        whole = compress(line * 1000)
+        damaged = bytearray(whole)
+        damaged[len(whole) // 2] ^= 0xFF
+        for body in (b"", line, whole[:-1], whole[:5], whole + b"x", whole + whole, bytes(damaged)):
+            problem = await refused(
+                service, 400, "POST", "/v1/records", ingest, data=body, headers=encoded(name)
+            )
+            assert problem["code"] == "body_unreadable", (name, body[:20])
+    async with superuser(service) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM traffic_record") == 0
+
+
+@pytest.mark.service_config(body_decoded_bytes_max=MEGABYTE)
+async def test_a_bomb_is_refused_before_it_grows(service):
+    """A small body that would become gigabytes is stopped at the limit, soon."""
+    ingest = await service.key("ingest")
+    zeros = b"\0" * (64 * MEGABYTE)
+    bombs = {
+        "gzip": gzip.compress(zeros, 1),
+        "zstd": zstd_of_unknown_size(zeros * 16),
+    }
+    for name, bomb in bombs.items():
+        assert len(bomb) < MEGABYTE
+        began = time.monotonic()
+        problem = await refused(
+            service, 413, "POST", "/v1/records", ingest, data=bomb, headers=encoded(name)
+        )
+        assert problem["code"] == "body_too_large"
+        assert time.monotonic() - began < 5
+    assert (await service.call("GET", "/healthz"))[0] == 200
+
+
+async def test_a_zstd_frame_that_wants_gigabytes_of_memory_is_refused(service):
+    """The window a frame asks for is bounded too: 4 GB are not allocated on a word."""
+    ingest = await service.key("ingest")
+    window = (32 - 10) << 3
+    frame = struct.pack("<IBB", 0xFD2FB528, 0, window) + b"\x01\x00\x00"
+    await refused(service, 400, "POST", "/v1/records", ingest, data=frame, headers=encoded("zstd"))
+
+
+@pytest.mark.service_config(body_bytes_max=2048, body_decoded_bytes_max=4096)
+async def test_a_body_over_the_limit_is_refused(service):
+    """At the limit a body is taken, one byte more is not; announced or not makes no difference."""
+    ingest = await service.key("ingest")
+    line = orjson.dumps(service.record())
+
+    async def announced_not(content):
+        yield content
+
+    for size, status in ((2048, 200), (2049, 413)):
+        body = line + b" " * (size - len(line))
+        for data in (body, announced_not(body)):
+            answered, answer, _ = await send(
+                service, "POST", "/v1/records", ingest, data=data, headers=NDJSON
+            )
+            assert answered == status, answer
+    for size, status in ((4096, 200), (4097, 413)):
+        body = line + b" " * (size - len(line))
+        for name, compress in (("gzip", gzip.compress), ("zstd", zstandard.compress)):
+            answered, answer, _ = await send(
+                service, "POST", "/v1/records", ingest, data=compress(body), headers=encoded(name)
+            )
+            assert answered == status, answer
+
+
+@pytest.mark.service_config(batch_records_max=10)
+async def test_a_batch_over_the_limit_is_refused_whole(service):
+    """Ten records are taken where ten are allowed; eleven are refused and none is stored."""
+    ingest = await service.key("ingest")
+    records = [service.record(f"m{n}") for n in range(11)]
+    assert (await service.post(ingest, *records[:10]))[0] == 200
+    for headers, body in (
+        (JSON, orjson.dumps(records)),
+        (NDJSON, b"\n".join(map(orjson.dumps, records))),
+    ):
+        problem = await refused(
+            service, 413, "POST", "/v1/records", ingest, data=body, headers=headers
+        )
+        assert problem["code"] == "batch_too_large"
+        assert "11" in problem["detail"]
+    async with superuser(service) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM traffic_record") == 10
+
+
+async def test_the_limit_of_a_batch_by_default_is_fifty_thousand(service):
+    """As many bad lines are refused at once without a word for each of them."""
+    ingest = await service.key("ingest")
+    problem = await refused(
+        service,
+        413,
+        "POST",
+        "/v1/records",
+        ingest,
+        data=io.BytesIO(b"x\n" * 50_001),
+        headers=NDJSON,
+    )
+    assert problem["code"] == "batch_too_large"
+
+
+def slow_request(service, key, length=100):
+    """The head of a request whose body never comes whole."""
+    return (
+        f"POST /v1/records HTTP/1.1\r\nHost: {service.url[7:]}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n["
+    ).encode()
+
+
+@pytest.mark.service_config(read_seconds_max=1)
+async def test_a_sender_that_dawdles_is_sent_away(service):
+    """A body that does not come within its time is answered with 408, and the line is closed."""
+    ingest = await service.key("ingest")
+    head, body = await raw(service, slow_request(service, ingest))
+    assert head.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in head.lower()
+    assert orjson.loads(body)["code"] == "too_slow"
+    assert not INSIDES.search(body.decode())
+
+
+@pytest.mark.service_config(waiting_records_max=1)
+async def test_too_many_waiting_are_turned_away(service):
+    """While the database stands still the buffer fills, and who comes next is told to wait."""
+    ingest = await service.key("ingest")
+    assert (await service.post(ingest, service.record("m0")))[0] == 200
+    async with superuser(service) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE traffic_record IN ACCESS EXCLUSIVE MODE")
+        waiting = asyncio.create_task(service.post(ingest, service.record("m1")))
+
+        async def turned_away():
+            status, _, headers = await send(
+                service, "POST", "/v1/records", ingest, json=[service.record("m2")]
+            )
+            return status == 429 and headers
+
+        # Until the first has reached the buffer, the second may be the one that waits there.
+        await asyncio.sleep(0.2)
+        headers = await until(turned_away)
+        assert int(headers["Retry-After"]) >= 1
+        assert not waiting.done()
+        problem = await refused(
+            service, 429, "POST", "/v1/records", ingest, json=[service.record("m3")]
+        )
+        assert problem["code"] == "buffer_full"
+    assert (await waiting)[0] == 200
+    assert (await service.post(ingest, service.record("m3")))[0] == 200
+
+
+@pytest.mark.service_config(waiting_bytes_max=5000)
+async def test_too_many_bytes_in_work_are_turned_away(service):
+    """Bodies on their way count together: slow ones leave room for no more than the limit."""
+    ingest = await service.key("ingest")
+    host, port = service.url[7:].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(slow_request(service, ingest, 10_000) + b" " * 4000)
+    await writer.drain()
+    body = orjson.dumps([service.record()]) + b" " * 1500
+
+    async def turned_away():
+        status, answer, headers = await send(
+            service, "POST", "/v1/records", ingest, data=body, headers=JSON
+        )
+        return status == 429 and answer["code"] == "buffer_full" and headers["Retry-After"]
+
+    assert await until(turned_away)
+    writer.close()
+
+    async def taken():
+        answer = await send(service, "POST", "/v1/records", ingest, data=body, headers=JSON)
+        return answer[0] == 200
+
+    assert await until(taken)
+
+
+async def test_a_client_that_hangs_up_leaves_nothing_behind(service):
+    """Half a body and a closed line store nothing, and the next request is served."""
+    ingest = await service.key("ingest")
+    host, port = service.url[7:].split(":")
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(slow_request(service, ingest))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    assert (await service.post(ingest, service.record()))[0] == 200
+    _, text = await service.call("GET", "/metrics", service.operator_key)
+    assert 'status="500"' not in text
+
+
+async def test_bytes_that_are_no_http_are_answered_and_leave_nothing(service):
+    """Nonsense on the socket gets a 400 without the inside of the service."""
+    for content in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /%zz HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+        b"POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ):
+        head, body = await raw(service, content)
+        assert head.split(b" ", 2)[1] == b"400", head
+        assert not re.search(rb"Traceback|site-packages|File \"", body), body
+    assert (await service.call("GET", "/healthz"))[0] == 200

@@ -1,0 +1,182 @@
+import asyncpg
+import pytest
+
+from tests.sql.roles import ROLES, functions_of, table_privileges
+
+PARTITION = "traffic_record_20261121"
+CLOSED_SETS = ("kind", "direction", "status", "retained_table", "partition_catalogue")
+EVERYBODY_READS = {name: {"SELECT"} for name in (*CLOSED_SETS, "schema_migration")}
+
+# What each role may do, table by table. A new grant must be written down here, with its reason
+# in the review; what is not named is not allowed.
+TABLES = {
+    "trafficlog_ingest": {
+        **EVERYBODY_READS,
+        "account": {"SELECT", "INSERT"},
+        "retention_policy": {"SELECT"},
+        "settings_epoch": {"SELECT"},
+        "debug_log": {"INSERT"},
+        "in_transit": {"SELECT", "INSERT", "UPDATE(account_key content)"},
+        # What the merge of a later report needs: neither who sent it nor to whom.
+        "traffic_record": {
+            "INSERT",
+            "SELECT(created_at expires_at updated_at account_key duration id ip user_agent)",
+            "UPDATE(updated_at duration ip user_agent)",
+        },
+        "history_record": {
+            "INSERT",
+            "SELECT(account_key created_at expires_at updated_at delivered_at duration parts cost"
+            " status withheld id sender recipient owner tags message)",
+            "UPDATE(updated_at delivered_at duration parts cost status withheld sender recipient"
+            " owner tags message)",
+        },
+    },
+    "trafficlog_customer": {
+        **EVERYBODY_READS,
+        "account": {"SELECT"},
+        "history_move": {"SELECT(account_key changed_at)"},
+        "history_record": {"SELECT"},
+        "retention_policy": {"SELECT"},
+    },
+    "trafficlog_operator": {
+        **EVERYBODY_READS,
+        "abuse_hold": {"SELECT", "UPDATE(ends_at released_at released_by)"},
+        "access_log": {"INSERT"},
+        "account": {"SELECT", "INSERT"},
+        "account_setting_change": {"SELECT"},
+        "api_key": {"SELECT", "INSERT", "UPDATE(revoked_at)"},
+        "debug_log": {"SELECT"},
+        "held_record": {"SELECT"},
+        "history_move": {"SELECT"},
+        "installation": {"SELECT"},
+        "partition_drop": {"SELECT"},
+        "partition_register": {"SELECT"},
+        "purge_ledger": {"SELECT"},
+        "purge_ledger_head": {"SELECT"},
+        "retention_policy": {"SELECT"},
+        "retention_state": {"SELECT"},
+        "settings_epoch": {"SELECT"},
+    },
+    "trafficlog_officer": {
+        **EVERYBODY_READS,
+        "access_log": {"SELECT", "INSERT"},
+        "held_record": {"SELECT"},
+    },
+}
+FUNCTIONS = {
+    "trafficlog_ingest": {
+        "authenticate",
+        "complete_in_transit",
+        "ensure_partition",
+        "is_later",
+        "prefer",
+        "settings_in_force",
+    },
+    "trafficlog_customer": {
+        "change_settings",
+        "current_account_key",
+        "end_session",
+        "erase_history",
+        "session_account",
+    },
+    "trafficlog_operator": {
+        "change_settings",
+        "close_account",
+        "covers",
+        "current_account_key",
+        "ensure_partition",
+        "held_counts",
+        "place_hold",
+        "protects",
+    },
+    "trafficlog_officer": {"covers", "protects"},
+}
+
+
+@pytest.fixture
+async def connection(database):
+    """The superuser's connection to a migrated database that has a partition."""
+    connected = await asyncpg.connect(database, server_settings={"search_path": "trafficlog"})
+    await connected.execute(
+        "SELECT ensure_partition('traffic_record', '2026-11-21T00:00Z'::timestamptz,"
+        " '2026-11-22T00:00Z'::timestamptz)"
+    )
+    yield connected
+    await connected.close()
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_may_do_to_each_table_what_is_written_down(connection, role):
+    """Over all tables, views and partitions: no privilege more and none less."""
+    assert await table_privileges(connection, role) == TABLES[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_may_execute_the_functions_that_are_written_down(connection, role):
+    """No function more and none less; what destroys is for retention and the account itself."""
+    assert await functions_of(connection, role) == FUNCTIONS[role]
+
+
+async def test_a_partition_is_open_to_the_owner_alone(connection):
+    """Partitions have no grant of their own, so row-level security cannot be passed by."""
+    for role in ROLES:
+        assert PARTITION not in await table_privileges(connection, role)
+    assert "SELECT" in (await table_privileges(connection, "trafficlog_owner"))[PARTITION]
+
+
+async def test_nothing_is_open_to_everybody(connection):
+    """PUBLIC may use neither the schema nor anything in it."""
+    open_functions = await connection.fetch(
+        "SELECT proname::text FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner)))"
+        " WHERE pronamespace = 'trafficlog'::regnamespace AND grantee = 0"
+    )
+    assert open_functions == []
+    open_tables = await connection.fetch(
+        "SELECT relname::text FROM pg_class, aclexplode(relacl)"
+        " WHERE relnamespace = 'trafficlog'::regnamespace AND grantee = 0"
+    )
+    assert open_tables == []
+    public = (
+        "SELECT count(*) FROM pg_namespace, aclexplode(nspacl) WHERE nspname = $1 AND grantee = 0"
+    )
+    assert await connection.fetchval(public, "trafficlog") == 0
+
+
+async def test_no_narrow_role_is_a_member_of_another(connection):
+    """Only retention takes the owner's part, because only an owner may detach and drop."""
+    members = await connection.fetch(
+        "SELECT r.rolname::text AS role, m.rolname::text AS member FROM pg_auth_members"
+        " JOIN pg_roles r ON r.oid = roleid JOIN pg_roles m ON m.oid = member"
+        " WHERE m.rolname LIKE 'trafficlog%'"
+    )
+    assert [tuple(row) for row in members] == [("trafficlog_owner", "trafficlog_retention")]
+
+
+async def test_no_role_has_the_servers_own_powers(connection):
+    """No role is superuser or may log in or make roles; ingest alone bypasses row security."""
+    roles = await connection.fetch(
+        "SELECT rolname::text, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication"
+        " OR rolcanlogin AS strong, rolbypassrls FROM pg_roles WHERE rolname LIKE 'trafficlog%'"
+    )
+    assert len(roles) == 6
+    assert not any(row["strong"] for row in roles)
+    assert [r["rolname"] for r in roles if r["rolbypassrls"]] == ["trafficlog_ingest"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_no_role_can_make_anything_in_the_schema(connection, role):
+    """What stands in the schema is made by migrations and by ensure_partition."""
+    assert not await connection.fetchval(
+        "SELECT has_schema_privilege($1, 'trafficlog', 'CREATE')", role
+    )
+    create = "SELECT has_database_privilege($1, current_database(), 'CREATE')"
+    assert not await connection.fetchval(create, role)
+
+
+async def test_definer_functions_fix_their_search_path(connection):
+    """A function that runs as the owner looks for nothing where its caller could put it."""
+    loose = await connection.fetch(
+        "SELECT proname::text FROM pg_proc WHERE pronamespace = 'trafficlog'::regnamespace"
+        " AND prosecdef AND NOT coalesce('search_path=trafficlog, pg_temp' = ANY (proconfig), false)"
+    )
+    assert loose == []

@@ -1,0 +1,115 @@
+import re
+
+import asyncpg
+import pytest
+
+from tests.sql.roles import as_role
+from trafficlog.queries import queries, sql_directory
+
+# Which role runs the queries of a file; a query named here is of another role's work as well,
+# or instead.
+ROLE_OF_FILE = {
+    "ingest": "trafficlog_ingest",
+    "history": "trafficlog_customer",
+    "operate": "trafficlog_operator",
+    "holds": "trafficlog_operator",
+    "retention": "trafficlog_retention",
+    "migrate": "superuser",
+}
+ROLES_OF_QUERY = {
+    "account_of_key": ("trafficlog_customer", "trafficlog_operator"),
+    "change_settings": ("trafficlog_customer", "trafficlog_operator"),
+    "authenticate": ("trafficlog_ingest",),
+    "put_in_transit": ("trafficlog_ingest",),
+    "add_in_transit": ("trafficlog_ingest",),
+    "lock_in_transit": ("trafficlog_ingest",),
+    "get_in_transit": ("trafficlog_ingest",),
+    "complete_in_transit": ("trafficlog_ingest",),
+    "ensure_partition": ("trafficlog_ingest", "trafficlog_operator", "trafficlog_retention"),
+    "policies": ("trafficlog_ingest", "trafficlog_operator", "trafficlog_retention"),
+    "settings_in_force": ("trafficlog_ingest",),
+    "schema_version": ("trafficlog_ingest",),
+    "holds_active": ("trafficlog_operator", "trafficlog_retention"),
+    "ledger": ("trafficlog_operator", "trafficlog_retention"),
+    "ledger_head": ("trafficlog_operator", "trafficlog_retention"),
+}
+NAME = re.compile(r"^-- name: (\w+)[^\n]*\n(-- [^\n]+\n)?", re.MULTILINE)
+
+
+def named_queries():
+    """Every query with its file's name and whether a sentence follows its name."""
+    for path in sorted((sql_directory() / "queries").glob("*.sql")):
+        for match in NAME.finditer(path.read_text("utf-8")):
+            yield path.stem, match[1], match[2]
+
+
+ALL = list(named_queries())
+
+
+def roles_of(file, name):
+    """The roles that run a query."""
+    return ROLES_OF_QUERY.get(name, (ROLE_OF_FILE[file],))
+
+
+def test_every_query_has_a_name_of_its_own_and_a_sentence():
+    """A query is found by its name and says in one sentence what it is for."""
+    names = [name for _, name, _ in ALL]
+    assert sorted(names) == sorted(set(names))
+    assert [
+        name
+        for _, name, sentence in ALL
+        if not sentence or not sentence.strip().endswith((".", ":"))
+    ] == []
+    assert {n for n in queries.available_queries if not n.endswith("_cursor")} == set(names)
+    assert set(names) >= ROLES_OF_QUERY.keys()
+
+
+async def test_every_query_can_be_planned_by_the_role_that_runs_it(database):
+    """Each statement fits the schema, and the role that runs it may do all that it asks for.
+
+    Preparing alone would not look at privileges; explaining the prepared statement does.
+    """
+    faults = []
+    by_role = {}
+    for file, name, _ in ALL:
+        for role in roles_of(file, name):
+            by_role.setdefault(role, []).append(name)
+    for role, names in by_role.items():
+        if role == "superuser":
+            connection = await asyncpg.connect(database)
+            faults += [f"{role}: {e}" for e in await explained(connection, names)]
+            await connection.close()
+            continue
+        async with as_role(database, role, 1) as connection:
+            if role == "trafficlog_ingest":
+                await queries.make_stage(connection)
+            faults += [f"{role}: {e}" for e in await explained(connection, names)]
+    assert faults == []
+
+
+async def explained(connection, names):
+    """What the database objects to in each query."""
+    faults = []
+    for name in names:
+        text = getattr(queries, name).sql.rstrip().rstrip(";")
+        if text.startswith("CREATE"):
+            continue
+        parameters = max((int(n) for n in re.findall(r"\$(\d+)", text)), default=0)
+        nulls = f"({', '.join(['NULL'] * parameters)})" if parameters else ""
+        try:
+            await connection.execute(f"PREPARE q_{name} AS {text}")
+            await connection.execute(f"EXPLAIN EXECUTE q_{name}{nulls}")
+        except asyncpg.PostgresError as error:
+            faults.append(f"{name}: {error}")
+    return faults
+
+
+@pytest.mark.parametrize("role", ["trafficlog_customer", "trafficlog_officer"])
+async def test_a_role_cannot_run_another_ones_queries(database, role):
+    """The check above would notice a privilege that is not there."""
+    async with as_role(database, role) as connection:
+        faults = await explained(
+            connection, ["debug_lines", "keys", "drops_begun", "get_in_transit"]
+        )
+    assert len(faults) == 4
+    assert all("permission denied" in fault for fault in faults)

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from tests.store.helpers import at, report
+from trafficlog.queries import queries
+
+
+def scans(plan):
+    """The nodes of a plan that read a table, and that table."""
+    if "Relation Name" in plan and plan["Node Type"] != "ModifyTable":
+        yield plan["Relation Name"], plan["Node Type"]
+    for below in plan.get("Plans", ()):
+        yield from scans(below)
+
+
+@pytest.mark.parametrize("merge", ["merge_traffic", "merge_history"])
+async def test_a_merge_looks_records_up_by_their_key(store, merge):
+    """What an update costs does not grow with the day it falls in: no partition is read whole."""
+    await store.write(*(report(f"m{n}") for n in range(500)))
+    await store.write(*(report(f"m{n}", updated=at(1), status="sent") for n in range(50)))
+    async with store.database.ingest() as connection:
+        await queries.make_stage(connection)
+        async with connection.transaction():
+            await queries.merge_by_key(connection)
+            bounds = await store.superuser.fetchrow(
+                "SELECT min(expires_at), max(expires_at) FROM"
+                " (SELECT expires_at FROM trafficlog.traffic_record"
+                "  UNION ALL SELECT expires_at FROM trafficlog.history_record) e"
+            )
+            text = await connection.fetchval(
+                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *bounds
+            )
+    found = [s for s in scans(json.loads(text)[0]["Plan"]) if s[0] != "staged_report"]
+    assert found
+    assert {node for _, node in found} <= {"Index Scan", "Bitmap Heap Scan"}
+
+
+async def test_the_setting_of_a_merge_ends_with_its_transaction(store):
+    """Other work on the same connection is planned as ever."""
+    await store.write(report("m1"))
+    await store.write(report("m1", updated=at(1), status="sent"))
+    async with store.database.ingest() as connection:
+        for name in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan"):
+            assert await connection.fetchval(f"SHOW {name}") == "on"
