@@ -151,7 +151,8 @@ BEGIN
     END CASE;
     EXECUTE format($sql$
         WITH protected AS (
-            SELECT r.account_key, r.created_at, r.expires_at, %1$s AS stored_id, to_jsonb(r) AS content
+            SELECT r.account_key, r.created_at, r.expires_at, %1$s AS stored_id,
+                   jsonb_strip_nulls(to_jsonb(r)) AS content
             FROM %2$s r
             WHERE (%3$s) AND EXISTS (
                 SELECT 1 FROM abuse_hold h

@@ -200,7 +200,7 @@ async def test_too_many_bytes_in_work_are_turned_away(service):
     """Bodies on their way count together: slow ones leave room for no more than the limit."""
     ingest = await service.key("ingest")
     host, port = service.url[7:].split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    _, writer = await asyncio.open_connection(host, int(port))
     writer.write(slow_request(service, ingest, 10_000) + b" " * 4000)
     await writer.drain()
     body = orjson.dumps([service.record()]) + b" " * 1500

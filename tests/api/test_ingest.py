@@ -54,7 +54,7 @@ SHOWN = {
 
 
 async def test_every_field_comes_back_as_it_was_sent(service):
-    """What the gateway reports is what the customer reads; who initiated it is for the law alone."""
+    """What the gateway reports the customer reads; who initiated it is for the law alone."""
     ingest, customer = await service.key("ingest"), await service.key("customer", "acme")
     status, answer = await service.post(ingest, CALL | {"unknown": "not stored"})
     assert (status, answer) == (
@@ -198,7 +198,7 @@ async def test_a_later_report_is_told_from_a_new_record(service):
 
 
 async def test_a_withheld_field_is_not_shown(service):
-    """dontlog keeps the row and not the field; the legal record has the parties."""
+    """History keeps the row and not the field; the legal record has the parties."""
     ingest, customer = await service.key("ingest"), await service.key("customer", "acme")
     await service.post(
         ingest,

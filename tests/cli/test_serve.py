@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from tests.cli.process import TIME_TRAVEL, server, start_server, trafficlog
+from tests.jobs.stock import until
 
 
 @pytest.fixture
@@ -129,12 +130,11 @@ async def test_a_port_that_is_taken_is_told(database):
 
 async def _waits_for_lock(admin: asyncpg.Connection) -> None:
     """Waits until the service's transaction waits for a lock."""
-    async with asyncio.timeout(20):
-        while not await admin.fetchval(
-            "SELECT bool_or(wait_event_type = 'Lock') FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = 'trafficlog_ingest'"
-        ):
-            await asyncio.sleep(0.02)
+    query = (
+        "SELECT bool_or(wait_event_type = 'Lock') FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'trafficlog_ingest'"
+    )
+    await until(lambda: admin.fetchval(query))
 
 
 async def _refuses(port: int | None) -> None:

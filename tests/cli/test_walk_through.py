@@ -9,25 +9,30 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from tests.cli.process import TIME_TRAVEL, server, trafficlog
+from tests.cli.process import TIME_TRAVEL, invoke, server, trafficlog
 
 LOG = Path(__file__).parent.parent / "data" / "kannel-access.log"
 SHORTENED, HELD = "u0001", "u0002"
 PAST_60_DAYS, PAST_90_DAYS = "2027-01-22T00:00:00Z", "2027-02-21T00:00:00Z"
 
 
-async def test_from_the_gateways_log_to_what_is_left_of_it(database):
+async def test_from_the_gateways_log_to_what_is_left_of_it(database):  # noqa: PLR0915 - one story
     """Shipped, read back, shortened, held, planned, run past 60 and 90 days, and proved."""
 
     async def run(*arguments: str):
-        done = await trafficlog(*arguments, "--json", dsn=database, env=TIME_TRAVEL)
+        # The gateway's and the operator's main commands as they are called, the rest quicker.
+        if arguments[0] in {"ship", "retention"}:
+            done = await trafficlog(*arguments, "--json", dsn=database, env=TIME_TRAVEL)
+        else:
+            done = await asyncio.to_thread(
+                invoke, *arguments, "--json", dsn=database, env=TIME_TRAVEL
+            )
         assert done.code == 0, done.err + done.out
         return done.json
 
     connection = await asyncpg.connect(database, server_settings={"search_path": "trafficlog"})
     where = ("--database-url", database, "--listen", "127.0.0.1:0")
     async with server(*where, env=TIME_TRAVEL) as service:
-        assert service.operator_key
         key = (await run("key", "create", "--scope", "ingest"))["key"]
         ship = ("ship", "kannel", str(LOG), "--url", service.url, "--key", key)
         summary = await run(*ship, "--incoming-account", "inbox")
@@ -87,7 +92,6 @@ async def test_from_the_gateways_log_to_what_is_left_of_it(database):
         assert (await run("ledger", "verify"))["ok"]
         entries = (await run("ledger", "export"))["entries"]
         assert sum(e["rows"] for e in entries if e["reason"] == "expired") == 2 * 122
-        assert await service.stop() == 0
     await connection.close()
 
 

@@ -59,6 +59,13 @@ async def buffering(waiting_max=100, group_max=10, writers=1, **options):
         await buffer.close()
 
 
+async def until(condition):
+    """Lets the others go on until a condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - conditions of any kind
+            await asyncio.sleep(0)
+
+
 async def submitted(buffer, *batches, size=1):
     """Tasks that have handed in their batches."""
     tasks = [asyncio.create_task(buffer.submit(batch, size)) for batch in batches]
@@ -101,9 +108,7 @@ async def test_several_writers_share_what_waits():
     """A group that is being written does not hold up the next one."""
     async with buffering(group_max=1, writers=2) as (buffer, writer):
         tasks = await submitted(buffer, "a", "b")
-        async with asyncio.timeout(5):
-            while len(writer.groups) < 2:
-                await asyncio.sleep(0)
+        await until(lambda: len(writer.groups) == 2)
         writer.release()
         await asyncio.gather(*tasks)
 
@@ -223,9 +228,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_quiet():
         gone.cancel()
         writer.error = DatabaseUnavailableError("away")
         writer.release(1)
-        async with asyncio.timeout(5):
-            while buffer.waiting:
-                await asyncio.sleep(0)
+        await until(lambda: buffer.waiting == 0)
         writer.error = None
 
 

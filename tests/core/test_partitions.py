@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -73,7 +74,7 @@ def test_partitions_between_two_instants_leave_no_gap(width, start, minutes):
     found = list(bounds_between(width, start, end))
     assert found[0] == bounds_of(width, start)
     assert found[-1] == bounds_of(width, end)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.upper == after.lower
 
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import asyncpg
@@ -31,13 +31,14 @@ class Load:
         self._url, self._key, self._workers, self._batch = url, key, workers, batch
         self._numbers: Iterator[int] = itertools.count()
         self._stop = asyncio.Event()
+        self._more = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self.sent: set[str] = set()
         self.acknowledged: set[str] = set()
         self.doubts = 0
         self.wrong: list[str] = []
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._work(n)) for n in range(self._workers)]
         return self
 
@@ -50,9 +51,8 @@ class Load:
     async def progress(self, records: int) -> None:
         """Waits until so many more records are acknowledged."""
         wanted = len(self.acknowledged) + records
-        async with asyncio.timeout(60):
-            while len(self.acknowledged) < wanted:
-                await asyncio.sleep(0.01)
+        async with asyncio.timeout(60), self._more:
+            await self._more.wait_for(lambda: len(self.acknowledged) >= wanted)
 
     async def _work(self, worker: int) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
@@ -64,7 +64,9 @@ class Load:
                 while not await self._post(http, records):
                     self.doubts += 1
                     await asyncio.sleep(0.05)
-                self.acknowledged |= {r["id"] for r in records}
+                async with self._more:
+                    self.acknowledged |= {r["id"] for r in records}
+                    self._more.notify_all()
 
     async def _post(self, http: aiohttp.ClientSession, records: list[dict[str, str]]) -> bool:
         try:

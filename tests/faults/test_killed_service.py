@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import asyncpg
 
 from tests.cli.process import COMMAND, TIME_TRAVEL, environment, start_server, trafficlog
 from tests.faults.load import Load, assert_all_there_once, free_port
+from tests.jobs.stock import until
 
 LOG = Path(__file__).parent.parent / "data" / "kannel-access.log"
 KILLS = 8
@@ -81,11 +83,8 @@ async def test_a_shipment_goes_on_when_the_service_is_killed_and_restarted(datab
             stderr=asyncio.subprocess.DEVNULL,
         )
         for stored in (10, 60):
-            async with asyncio.timeout(30):
-                while (
-                    await admin.fetchval("SELECT count(*) FROM trafficlog.traffic_record") < stored
-                ):
-                    await asyncio.sleep(0.005)
+            query = "SELECT count(*) >= $1 FROM trafficlog.traffic_record"
+            await until(functools.partial(admin.fetchval, query, stored))
             await service.stop(signal.SIGKILL)
             assert shipping.returncode is None
             service = await start_server(*arguments, env=TIME_TRAVEL)

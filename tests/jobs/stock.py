@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from trafficlog.config import Config
-from trafficlog.holds import AbuseHold, HoldSelector
 from trafficlog.records import Report
 from trafficlog.retention import HistoryDays, HistoryOff
 from trafficlog.store.accounts import Accounts
@@ -24,6 +23,7 @@ from trafficlog.store.verify import Verification, verify
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from trafficlog.holds import AbuseHold, HoldSelector
     from trafficlog.store.database import Database
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -103,6 +103,20 @@ async def test_writers_and_readers_are_not_held_up_while_a_detach_waits(stock):
     await assert_finished_once(stock, name)
 
 
+async def test_a_partition_can_be_made_while_a_detach_is_to_be_finalised(stock):
+    """To finalise needs the parent's lock: it is let go of again and again, so ingest goes on."""
+    name = await stocked(stock)
+    async with stock.transaction("SELECT count(*) FROM traffic_record"):
+        await stock.run(TRAFFIC_GONE, detach_seconds_max=1)
+        run = asyncio.create_task(stock.run(TRAFFIC_GONE, drop_attempts_max=4))
+        await until(stock.waiting_detach)
+        async with asyncio.timeout(3):
+            await stock.write(report("n1", START + 55 * DAY), now=START + 59 * DAY)
+        assert any(name in failure for failure in (await run).failures)
+    assert (await stock.run(TRAFFIC_GONE)).failures == []
+    await assert_finished_once(stock, name)
+
+
 async def test_a_detach_left_pending_by_hand_is_finalised(stock):
     """Whoever began it: an expired partition whose detach is pending is dropped whole."""
     name = await stocked(stock)

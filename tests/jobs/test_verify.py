@@ -9,6 +9,11 @@ from trafficlog.holds import HoldSelector
 from trafficlog.store.retention import Retention
 from trafficlog.store.verify import verify_ledger
 
+FORGED_ENTRY = (
+    "INSERT INTO purge_ledger SELECT seq + 1, at, data_class, object, reason, lower, upper,"
+    " rows, held, hash, hash FROM purge_ledger ORDER BY seq DESC LIMIT 1"
+)
+
 
 async def test_what_is_overdue_is_found_after_one_job_interval(stock):
     """A partition may outlive its bound by one interval, and no longer."""
@@ -58,8 +63,7 @@ async def test_an_unknown_partition_is_found(stock):
         "DELETE FROM purge_ledger WHERE seq = 2",
         "DELETE FROM purge_ledger WHERE seq = (SELECT max(seq) FROM purge_ledger)",
         "TRUNCATE purge_ledger",
-        "INSERT INTO purge_ledger SELECT seq + 1, at, data_class, object, reason, lower, upper, rows,"
-        " held, hash, hash FROM purge_ledger ORDER BY seq DESC LIMIT 1",
+        FORGED_ENTRY,
     ],
 )
 async def test_a_ledger_that_was_tampered_with_is_found(stock, tampering):

@@ -36,7 +36,8 @@ async def as_role(
 
 # What a role may do with a relation: table privileges, and the columns where it has less.
 TABLE_PRIVILEGES = """
-SELECT c.relname::text AS relation, p.privilege, has_table_privilege($1, c.oid, p.privilege) AS whole,
+SELECT c.relname::text AS relation, p.privilege,
+    has_table_privilege($1, c.oid, p.privilege) AS whole,
     ARRAY(
         SELECT a.attname::text FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -47,8 +48,8 @@ SELECT c.relname::text AS relation, p.privilege, has_table_privilege($1, c.oid, 
         ORDER BY a.attnum
     ) AS columns
 FROM pg_class c
-CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'])
-    AS p(privilege)
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES',
+                        'TRIGGER']) AS p(privilege)
 WHERE c.relnamespace = 'trafficlog'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY c.relname, p.privilege
 """

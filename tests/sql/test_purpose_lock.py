@@ -35,8 +35,10 @@ STATEMENTS = [
     "CREATE TEMP TABLE mine AS SELECT * FROM {table}",
     "CREATE TEMP VIEW mine AS SELECT * FROM {table}; SELECT * FROM mine",
     "CREATE MATERIALIZED VIEW mine AS SELECT * FROM {table}",
-    "CREATE FUNCTION pg_temp.peek() RETURNS bigint LANGUAGE sql"
-    " AS 'SELECT count(*) FROM trafficlog.{table}'; SELECT pg_temp.peek()",
+    (
+        "CREATE FUNCTION pg_temp.peek() RETURNS bigint LANGUAGE sql"
+        " AS 'SELECT count(*) FROM trafficlog.{table}'; SELECT pg_temp.peek()"
+    ),
     "DO $$ BEGIN PERFORM * FROM trafficlog.{table}; END $$",
     "SELECT table_to_xml('trafficlog.{table}', true, true, '')",
     "SELECT query_to_xml('SELECT * FROM trafficlog.{table}', true, true, '')",

@@ -160,7 +160,7 @@ async def test_a_first_report_after_an_update_fills_what_is_missing(store):
 
 
 async def test_an_account_seen_first_gets_the_default(store):
-    """An unknown account is made with the policy's period, once, whatever the spelling beside it."""
+    """An unknown account is made with the policy's period; another spelling is another account."""
     await store.write(report("m1", account="new"), report("m2", account="New"))
     accounts = await store.superuser.fetch(
         "SELECT account_id, history_days, history_days_min, history_days_max FROM account"

@@ -296,8 +296,11 @@ class Retention:
         async def detach() -> None:
             nonlocal pending
             # It waits for older transactions while nobody waits for it, so it may
-            # take its time.
-            await self._set_lock_timeout(self._config.detach_seconds_max * 1000)
+            # take its time. To finalise waits with the parent's lock, which making a
+            # partition needs: that is tried shortly and again.
+            await self._set_lock_timeout(
+                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000
+            )
             try:
                 await self.connection.execute(
                     f"{command} {'FINALIZE' if pending else 'CONCURRENTLY'}"
