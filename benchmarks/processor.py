@@ -66,6 +66,6 @@ def machine_facts() -> dict[str, str]:
     return {
         "Cores": f"{psutil.cpu_count()} ({platform.machine()}), shared by all processes below",
         "Memory": f"{memory:.0f} GiB",
-        "System": f"{platform.system()} {platform.release()}",
+        "System": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "Python": platform.python_version(),
     }

@@ -71,11 +71,7 @@ async def migrate(dsn: str) -> MigrationResult:
         DatabaseUnavailableError: there is no database at ``dsn``.
         MigrationError: the database is not one that this version can bring there.
     """
-    try:
-        connection = await asyncpg.connect(dsn)
-    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-        reason = str(error) or type(error).__name__
-        raise DatabaseUnavailableError(f"the database cannot be reached: {reason}") from error
+    connection = await _connect(dsn)
     try:
         if connection.get_server_version()[0] < SERVER_MAJOR_MIN:
             raise MigrationError(f"PostgreSQL {SERVER_MAJOR_MIN} or newer is needed")
@@ -83,6 +79,35 @@ async def migrate(dsn: str) -> MigrationResult:
         return await _apply(connection)
     finally:
         await connection.close()
+
+
+async def check(dsn: str) -> None:
+    """Makes sure that the database at ``dsn`` has this version's schema.
+
+    Raises:
+        DatabaseUnavailableError: there is no database at ``dsn``.
+        MigrationError: its schema is another one, or it has none.
+    """
+    connection = await _connect(dsn)
+    try:
+        version = 0
+        if await queries.has_schema(connection):
+            version = await queries.schema_version(connection)
+    finally:
+        await connection.close()
+    if version != len(migrations()):
+        raise MigrationError(
+            f"the database is at version {version}, this trafficlog needs {len(migrations())}: "
+            "run `trafficlog migrate`, or a newer trafficlog"
+        )
+
+
+async def _connect(dsn: str) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(dsn)
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        reason = str(error) or type(error).__name__
+        raise DatabaseUnavailableError(f"the database cannot be reached: {reason}") from error
 
 
 async def _apply(connection: asyncpg.Connection) -> MigrationResult:

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.kannel_lines import line, report
 
+from tests.core.kannel_lines import line, report
 from trafficlog.ship.kannel import (
     LineUnreadableError,
     LogClock,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.kannel_lines import line, report
 
+from tests.core.kannel_lines import line, report
 from trafficlog.records import AccountId
 from trafficlog.ship.kannel import LineUnreadableError, LogClock, parse_line
 from trafficlog.ship.matching import Matcher

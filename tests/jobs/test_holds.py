@@ -12,7 +12,7 @@ from trafficlog.queries import queries
 from trafficlog.records import RecordId
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.history import History
-from trafficlog.store.retention import Retention, RunResult
+from trafficlog.store.retention import Retention
 from trafficlog.store.transit import Transit
 
 LATER = START + 3600 * TICK
@@ -134,13 +134,12 @@ async def test_a_hold_placed_during_a_drop_is_honoured(stock, step):
         )
         if step == "begun":
             await stock.hold(HoldSelector(account="b"), at)
-        await retention._detach("traffic_record", name, pending=False)
+        await retention.drops.detach("traffic_record", name, pending=False)
         if step == "detached":
             await stock.hold(HoldSelector(account="b"), at)
-        result = RunResult(at)
         bounds = Bounds(begun["lower"], begun["upper"])
-        await retention._finish("traffic_record", name, bounds, at, result)
-    assert [(d.rows, d.held) for d in result.dropped] == [(3, 1)]
+        dropped = await retention.drops.finish("traffic_record", name, bounds, at)
+    assert (dropped.rows, dropped.held) == (3, 1)
     assert await stock.held() == {("traffic_record", "b1")}
 
 

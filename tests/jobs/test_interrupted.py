@@ -12,7 +12,7 @@ from trafficlog.errors import DatabaseUnavailableError
 from trafficlog.holds import HoldSelector
 from trafficlog.partitions import Bounds
 from trafficlog.queries import queries
-from trafficlog.store.retention import Retention, RunResult
+from trafficlog.store.retention import Retention
 
 
 async def stocked(stock) -> str:
@@ -41,7 +41,7 @@ async def test_a_drop_broken_off_after_any_step_is_finished_by_the_next_run(stoc
             retention.connection, table_name="traffic_record", name=name, at=TRAFFIC_GONE
         )
         if step != "begun":
-            await retention._detach("traffic_record", name, pending=False)
+            await retention.drops.detach("traffic_record", name, pending=False)
         if step == "in the last transaction":
             transaction = retention.connection.transaction()
             await transaction.start()
@@ -140,18 +140,17 @@ async def test_a_partition_attached_again_during_its_drop_is_not_dropped(stock):
         begun = await queries.begin_drop(
             retention.connection, table_name="traffic_record", name=name, at=TRAFFIC_GONE
         )
-        await retention._detach("traffic_record", name, pending=False)
+        await retention.drops.detach("traffic_record", name, pending=False)
         await stock.admin.execute(
             f"ALTER TABLE traffic_record ATTACH PARTITION {name} FOR VALUES FROM"
             f" ('{begun['lower']}') TO ('{begun['upper']}')"
         )
         with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="attached again"):
-            await retention._finish(
+            await retention.drops.finish(
                 "traffic_record",
                 name,
                 Bounds(begun["lower"], begun["upper"]),
                 TRAFFIC_GONE,
-                RunResult(TRAFFIC_GONE),
             )
     assert await stock.ids("traffic_record") == ["b1", "m1", "m2"]
     assert (await stock.run(TRAFFIC_GONE)).failures == []

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 ROUTES: Final[tuple[Route, ...]] = (*records.ROUTES, *history.ROUTES, *operate.ROUTES)
 UNKNOWN_ROUTE: Final = "unknown"
 SECURITY_HEADERS: Final = {
+    # Instead of the versions of what it is made with.
+    "Server": "trafficlog",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }

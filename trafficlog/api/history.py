@@ -99,7 +99,7 @@ async def erase_record(services: Services, key: AccountKey, record: RecordId) ->
         "receipt": secrets.token_hex(8),
         "erased_at": now,
         "erased": [{"data_class": DataClass.HISTORY, "rows": erased}],
-        "last_trace_gone_by": max(r.expires for r in records) + PARTITION_WIDTH + interval,
+        "last_trace_gone_by": max(r.stored_until for r in records) + PARTITION_WIDTH + interval,
         "remains": remains_by_law(services, records, now),
     }
 
@@ -225,6 +225,7 @@ def settings_of(account: Account) -> dict[str, Any]:
 def shown(record: HistoryRecord) -> dict[str, Any]:
     """A record as it is shown: what is not known, or was not to be logged, is absent."""
     fields = {k: v for k, v in asdict(record).items() if v is not None}
+    del fields["stored_until"]
     for name, public in (("sender", "from"), ("recipient", "to")):
         if name in fields:
             fields[public] = fields.pop(name)

@@ -29,7 +29,7 @@ from trafficlog.errors import (
     TimeTravelRefusedError,
     TrafficlogError,
 )
-from trafficlog.migrate import migrate
+from trafficlog.migrate import check, migrate
 from trafficlog.store.database import Database
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class Target:
     async def _run(self, dsn: str, work: Callable[[str], Coroutine[Any, Any, T]]) -> T:
         if self.database_url is None:
             await migrate(dsn)
+        else:
+            await check(dsn)
         return await work(dsn)
 
     def with_database(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from trafficlog.ledger import LedgerEntry, LedgerReport
     from trafficlog.partitions import Bounds
     from trafficlog.retention import DataClass, Plan
-    from trafficlog.store.retention import Dropped, RunResult
+    from trafficlog.store.drops import Dropped
+    from trafficlog.store.retention import RunResult
     from trafficlog.store.verify import Verification
 
 AT = click.option(

@@ -78,6 +78,8 @@ class HistoryRecord:
     tags: list[str] | None
     message: str | None
     expires: datetime
+    # Where its row lies: later than ``expires`` while a shorter setting is still applying.
+    stored_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,4 +324,5 @@ def _record(row: Any, account: Account) -> HistoryRecord:
         tags=row["tags"],
         message=row["message"],
         expires=expires,
+        stored_until=row["expires_at"],
     )

@@ -1,10 +1,7 @@
 """Retention carried out: moves, partitions made and dropped, held copies destroyed.
 
-Works on a connection of its own, so that it is never starved by ingest. A drop has
-four steps: copy what is held and write the intent down; detach, concurrently where
-the server can; count what the detached table holds; then, in one transaction, look
-at the holds again, drop the table and write the ledger. A run that is killed
-anywhere leaves an intent which the next run finishes.
+Works on a connection of its own, so that it is never starved by ingest. What fails is
+noted with its reason, and the rest has its turn; the next run tries again.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import asyncpg
 import structlog
@@ -31,26 +28,20 @@ from trafficlog.retention import (
     plan,
 )
 from trafficlog.store.database import availability, connect
+from trafficlog.store.drops import Dropped, Drops, retried
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from trafficlog.config import Config
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A partition that is gone: what it held, and how much of that a hold keeps."""
-
-    table: str
-    name: str
-    lower: datetime
-    upper: datetime
-    rows: int
-    held: int
+# What stops one thing and not the run.
+FAILURES: Final = (asyncpg.PostgresError, TimeoutError, TrafficlogError)
 
 
 @dataclass(slots=True)
@@ -101,6 +92,11 @@ class Retention:
     async def __aexit__(self, *exc: object) -> None:
         if self._connection is not None:
             await self._connection.close(timeout=5)
+
+    @property
+    def drops(self) -> Drops:
+        """The drops of single partitions."""
+        return Drops(self.connection, self._config)
 
     @property
     def connection(self) -> asyncpg.Connection:
@@ -202,19 +198,18 @@ class Retention:
         with availability():
             state = await self.state(now)
             if guard_clock:
+                last = state.last_reference
                 if not accept_clock:
-                    self._check_clock(state.last_reference, now)
-                await queries.set_reference(self.connection, at=now)
+                    self._check_clock(last, now)
+                    # Never back, not by the skew that is allowed: it would add up.
+                    last = max(last or now, now)
+                await queries.set_reference(self.connection, at=now if accept_clock else last)
             await self.make_partitions(now, result)
             await self.move_history(now, result)
-            await self._finish_begun(now, result)
-            due = plan(state.partitions, now, state.needs).drop
-            for number, partition in enumerate(due[: self._config.drops_in_a_run_max]):
-                progress("dropping partitions", number, len(due))
-                await self._attempt(
-                    f"drop of {partition.name}", result, self._drop(partition, now, result)
-                )
+            begun = await self._finish_begun(now, result)
+            due = [p for p in plan(state.partitions, now, state.needs).drop if p.name not in begun]
             result.left_over = max(0, len(due) - self._config.drops_in_a_run_max)
+            await self._drop_due(due[: self._config.drops_in_a_run_max], now, result, progress)
             await self._attempt("held copies", result, self._destroy_released(now, result))
         return result
 
@@ -232,7 +227,9 @@ class Retention:
                     result.created.append((data_class, bounds))
 
             await self._attempt(
-                f"partition of {data_class} from {bounds.lower}", result, self._retried(make)
+                f"partition of {data_class} from {bounds.lower}",
+                result,
+                retried(make, self._config.drop_attempts_max),
             )
 
     async def move_history(self, now: datetime, result: RunResult) -> None:
@@ -256,88 +253,48 @@ class Retention:
                     rows_max=self._config.move_rows_max,
                 )
 
-            row = await self._retried(step)
+            row = await retried(step, self._config.drop_attempts_max)
             result.rows_moved += row["rows_moved"]
             result.rows_destroyed += row["rows_destroyed"]
             done = row["done"]
             # Lets ingest have the disk between two steps.
             await asyncio.sleep(0)
 
-    async def _finish_begun(self, now: datetime, result: RunResult) -> None:
-        for begun in await rows(queries.drops_begun(self.connection)):
-            log.info("drop_resumed", partition=begun["name"])
-            await self._attempt(
-                f"drop of {begun['name']}", result, self._resume(begun, now, result)
+    async def _finish_begun(self, now: datetime, result: RunResult) -> set[str]:
+        """Finishes drops that an earlier run began; gives the partitions it was at."""
+        begun = await self.drops.begun()
+        for each in begun:
+            log.info("drop_resumed", partition=each.name)
+            dropped = await self._attempt(
+                f"drop of {each.name}", result, self.drops.resume(each, now)
             )
+            if dropped is not None:
+                result.dropped.append(dropped)
+        return {each.name for each in begun}
 
-    async def _resume(self, begun: Any, now: datetime, result: RunResult) -> None:
-        if begun["attached"]:
-            await self._detach(begun["table_name"], begun["name"], pending=begun["detach_pending"])
-        await self._finish(
-            begun["table_name"], begun["name"], Bounds(begun["lower"], begun["upper"]), now, result
-        )
-
-    async def _drop(self, partition: Partition, now: datetime, result: RunResult) -> None:
-        if any(d.name == partition.name for d in result.dropped):
-            return
-        begun = await queries.begin_drop(
-            self.connection, table_name=partition.table, name=partition.name, at=now
-        )
-        await self._detach(partition.table, partition.name, pending=partition.detach_pending)
-        await self._finish(
-            partition.table, partition.name, Bounds(begun["lower"], begun["upper"]), now, result
-        )
-
-    async def _detach(self, table: str, name: str, *, pending: bool) -> None:
-        parent = await self._quoted(table)
-        child = await self._quoted(name)
-        command = f"ALTER TABLE {parent} DETACH PARTITION {child}"
-
-        async def detach() -> None:
-            nonlocal pending
-            # It waits for older transactions while nobody waits for it, so it may
-            # take its time. To finalise waits with the parent's lock, which making a
-            # partition needs: that is tried shortly and again.
-            await self._set_lock_timeout(
-                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000
-            )
-            try:
-                await self.connection.execute(
-                    f"{command} {'FINALIZE' if pending else 'CONCURRENTLY'}"
-                )
-            except (asyncpg.FeatureNotSupportedError, asyncpg.InvalidTableDefinitionError):
-                # Citus, or a default partition that somebody added: the plain form,
-                # which everybody would wait behind, so it gives up soon.
-                await self._set_lock_timeout(self._config.lock_timeout_ms)
-                await self.connection.execute(command)
-            except asyncpg.LockNotAvailableError:
-                pending = await self._is_detach_pending(name)
-                raise
-            finally:
-                if not self.connection.is_closed():
-                    await self._set_lock_timeout(self._config.lock_timeout_ms)
-
-        await self._retried(detach)
-
-    async def _set_lock_timeout(self, milliseconds: int) -> None:
-        await queries.set_lock_timeout(self.connection, timeout=f"{milliseconds}ms")
-
-    async def _is_detach_pending(self, name: str) -> bool:
-        found = await rows(queries.partitions(self.connection))
-        return any(r["name"] == name and r["detach_pending"] for r in found)
-
-    async def _finish(
-        self, table: str, name: str, bounds: Bounds, now: datetime, result: RunResult
+    async def _drop_due(
+        self,
+        due: Sequence[Partition],
+        now: datetime,
+        result: RunResult,
+        progress: Callable[[str, int, int], None],
     ) -> None:
-        # Counted outside of the last transaction: nothing writes to it any more.
-        count = await self.connection.fetchval(f"SELECT count(*) FROM {await self._quoted(name)}")  # noqa: S608 - quoted by the server
-
-        async def finish() -> int:
-            return int(await queries.finish_drop(self.connection, name=name, at=now, rows=count))
-
-        held = await self._retried(finish)
-        result.dropped.append(Dropped(table, name, bounds.lower, bounds.upper, count, held))
-        log.info("partition_dropped", table=table, partition=name, rows=count, held=held)
+        """Drops one partition after the other, the next table's when one is not to be had."""
+        locked: set[str] = set()
+        for number, partition in enumerate(due):
+            progress("dropping partitions", number, len(due))
+            if partition.table in locked:
+                result.left_over += 1
+                continue
+            try:
+                result.dropped.append(await self.drops.drop(partition, now))
+            except asyncpg.LockNotAvailableError as error:
+                # Somebody holds this table: to try each of its partitions in turn would
+                # keep all other tables waiting.
+                locked.add(partition.table)
+                self._note_failure(f"drop of {partition.name}", result, error)
+            except FAILURES as error:
+                self._note_failure(f"drop of {partition.name}", result, error)
 
     async def _destroy_released(self, now: datetime, result: RunResult) -> None:
         while True:
@@ -348,33 +305,20 @@ class Retention:
             if gone < self._config.move_rows_max:
                 return
 
-    async def _quoted(self, name: str) -> str:
-        return "trafficlog." + str(await queries.quote_identifier(self.connection, name=name))
-
-    async def _retried(self, work: Callable[[], Any]) -> Any:
-        """Runs ``work`` again, after longer and longer pauses, while a lock is not to be had."""
-        for attempt in range(1, self._config.drop_attempts_max + 1):
-            try:
-                return await work()
-            except (
-                asyncpg.LockNotAvailableError,
-                asyncpg.SerializationError,
-                asyncpg.DeadlockDetectedError,
-            ):
-                if attempt == self._config.drop_attempts_max:
-                    raise
-                await asyncio.sleep(0.1 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    async def _attempt(self, what: str, result: RunResult, work: Any) -> None:
+    async def _attempt(self, what: str, result: RunResult, work: Awaitable[T]) -> T | None:
         """Awaits ``work``; a failure is noted and the rest of the run goes on."""
         try:
-            await work
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-            raise
-        except (asyncpg.PostgresError, TimeoutError, TrafficlogError) as error:
-            log.error("retention_failed", what=what, reason=str(error))
-            result.failures.append(f"{what}: {error}")
+            return await work
+        except FAILURES as error:
+            self._note_failure(what, result, error)
+            return None
+
+    def _note_failure(self, what: str, result: RunResult, error: Exception) -> None:
+        if self.connection.is_closed():
+            # Not one thing failed: the database is away.
+            raise error
+        log.error("retention_failed", what=what, reason=str(error))
+        result.failures.append(f"{what}: {error}")
 
     async def move(self, now: datetime, *, guard_clock: bool) -> RunResult:
         """Moves or destroys history whose setting changed, and nothing else.

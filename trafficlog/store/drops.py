@@ -1,0 +1,162 @@
+"""The drop of one partition, step by step.
+
+What is held is copied and the intent written down; the partition is detached,
+concurrently where the server can; what the detached table holds is counted; then, in
+one transaction, the holds are looked at again, the table is dropped and the ledger
+written. A run that is killed anywhere leaves an intent which the next run finishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncpg
+import structlog
+
+from trafficlog.partitions import Bounds, Partition
+from trafficlog.queries import queries, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from trafficlog.config import Config
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A partition that is gone: what it held, and how much of that a hold keeps."""
+
+    table: str
+    name: str
+    lower: datetime
+    upper: datetime
+    rows: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class BegunDrop:
+    """A drop whose intent is written down: how far it came."""
+
+    table: str
+    name: str
+    bounds: Bounds
+    attached: bool
+    detach_pending: bool
+
+
+class Drops:
+    """Drops single partitions over the connection of a retention run."""
+
+    def __init__(self, connection: asyncpg.Connection, config: Config) -> None:
+        self._connection = connection
+        self._config = config
+
+    async def drop(self, partition: Partition, now: datetime) -> Dropped:
+        """Drops an expired partition.
+
+        Raises:
+            asyncpg.LockNotAvailableError: somebody held it for longer than all tries.
+            asyncpg.ObjectNotInPrerequisiteStateError: it is not expired, or holds rows
+                that are still to be moved.
+        """
+        begun = await queries.begin_drop(
+            self._connection, table_name=partition.table, name=partition.name, at=now
+        )
+        await self.detach(partition.table, partition.name, pending=partition.detach_pending)
+        bounds = Bounds(begun["lower"], begun["upper"])
+        return await self.finish(partition.table, partition.name, bounds, now)
+
+    async def begun(self) -> list[BegunDrop]:
+        """Drops that were begun and not finished, the oldest bounds first."""
+        return [
+            BegunDrop(
+                row["table_name"],
+                row["name"],
+                Bounds(row["lower"], row["upper"]),
+                row["attached"],
+                row["detach_pending"],
+            )
+            for row in await rows(queries.drops_begun(self._connection))
+        ]
+
+    async def resume(self, begun: BegunDrop, now: datetime) -> Dropped:
+        """Carries a drop on from where it stopped."""
+        if begun.attached:
+            await self.detach(begun.table, begun.name, pending=begun.detach_pending)
+        return await self.finish(begun.table, begun.name, begun.bounds, now)
+
+    async def detach(self, table: str, name: str, *, pending: bool) -> None:
+        """Unlinks a partition from its table; one whose detach is pending is finalised."""
+        parent = await self._quoted(table)
+        child = await self._quoted(name)
+        command = f"ALTER TABLE {parent} DETACH PARTITION {child}"
+
+        async def detach() -> None:
+            nonlocal pending
+            # It waits for older transactions while nobody waits for it, so it may
+            # take its time. To finalise waits with the parent's lock, which making a
+            # partition needs: that is tried shortly and again.
+            await self._set_lock_timeout(
+                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000
+            )
+            try:
+                await self._connection.execute(
+                    f"{command} {'FINALIZE' if pending else 'CONCURRENTLY'}"
+                )
+            except (asyncpg.FeatureNotSupportedError, asyncpg.InvalidTableDefinitionError):
+                # Citus, or a default partition that somebody added: the plain form,
+                # which everybody would wait behind, so it gives up soon.
+                await self._set_lock_timeout(self._config.lock_timeout_ms)
+                await self._connection.execute(command)
+            except asyncpg.LockNotAvailableError:
+                pending = await self._is_detach_pending(name)
+                raise
+            finally:
+                if not self._connection.is_closed():
+                    await self._set_lock_timeout(self._config.lock_timeout_ms)
+
+        await retried(detach, self._config.drop_attempts_max)
+
+    async def _set_lock_timeout(self, milliseconds: int) -> None:
+        await queries.set_lock_timeout(self._connection, timeout=f"{milliseconds}ms")
+
+    async def _is_detach_pending(self, name: str) -> bool:
+        found = await rows(queries.partitions(self._connection))
+        return any(r["name"] == name and r["detach_pending"] for r in found)
+
+    async def finish(self, table: str, name: str, bounds: Bounds, now: datetime) -> Dropped:
+        """Drops the detached table, with its line in the ledger."""
+        # Counted outside of the last transaction: nothing writes to it any more.
+        count = await self._connection.fetchval(f"SELECT count(*) FROM {await self._quoted(name)}")  # noqa: S608 - quoted by the server
+
+        async def finish() -> int:
+            return int(await queries.finish_drop(self._connection, name=name, at=now, rows=count))
+
+        held = await retried(finish, self._config.drop_attempts_max)
+        log.info("partition_dropped", table=table, partition=name, rows=count, held=held)
+        return Dropped(table, name, bounds.lower, bounds.upper, count, held)
+
+    async def _quoted(self, name: str) -> str:
+        return "trafficlog." + str(await queries.quote_identifier(self._connection, name=name))
+
+
+async def retried(work: Callable[[], Awaitable[T]], attempts_max: int) -> T:
+    """Runs ``work`` again, after longer and longer pauses, while a lock is not to be had."""
+    for attempt in range(1, attempts_max):
+        try:
+            return await work()
+        except (
+            asyncpg.LockNotAvailableError,
+            asyncpg.SerializationError,
+            asyncpg.DeadlockDetectedError,
+        ):
+            await asyncio.sleep(0.1 * 2**attempt)
+    return await work()
