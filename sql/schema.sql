@@ -199,6 +199,20 @@ $_$;
 
 ALTER FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.count_rows(p_name text) RETURNS bigint
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    counted bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %I', p_name) INTO counted;
+    RETURN counted;
+END
+$$;
+
+ALTER FUNCTION trafficlog.count_rows(p_name text) OWNER TO trafficlog_owner;
+
 CREATE TABLE trafficlog.abuse_hold (
     hold_id text NOT NULL COLLATE pg_catalog."C",
     account_key bigint,
@@ -614,7 +628,7 @@ CREATE FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at times
     SET search_path TO 'trafficlog', 'pg_temp'
     AS $$
 BEGIN
-    EXECUTE format('SELECT count(*) FROM %I', p_name) INTO rows;
+    rows := count_rows(p_name);
     held := copy_held(p_name::regclass, p_table, p_at, p_at, p_copy => false);
     RETURN NEXT;
 END
@@ -1110,6 +1124,8 @@ REVOKE ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp 
 GRANT ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp with time zone) TO trafficlog_ingest;
 
 REVOKE ALL ON FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.count_rows(p_name text) FROM PUBLIC;
 
 GRANT SELECT ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
 

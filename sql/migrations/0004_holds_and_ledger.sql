@@ -441,13 +441,25 @@ BEGIN
 END
 $$;
 
+-- How many rows a partition holds, attached or not.
+CREATE FUNCTION count_rows(p_name text) RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = trafficlog, pg_temp
+AS $$
+DECLARE
+    counted bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %I', p_name) INTO counted;
+    RETURN counted;
+END
+$$;
+
 -- What a partition holds and how much of it active holds protect.
 CREATE FUNCTION weigh_partition(p_table text, p_name text, p_at timestamptz)
 RETURNS TABLE (rows bigint, held bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = trafficlog, pg_temp
 AS $$
 BEGIN
-    EXECUTE format('SELECT count(*) FROM %I', p_name) INTO rows;
+    rows := count_rows(p_name);
     held := copy_held(p_name::regclass, p_table, p_at, p_at, p_copy => false);
     RETURN NEXT;
 END

@@ -1,3 +1,7 @@
+-- name: see_account(account_key)$
+-- Lets the transaction see the rows of one account.
+SELECT set_config('trafficlog.account_key', :account_key, true);
+
 -- name: account_of_key(account_key)^
 -- One account with its settings, and since when a move of its history is under way.
 SELECT a.account_key, a.account_id, a.created_at, a.history_days, a.history_after, a.history_days_min,

@@ -18,6 +18,7 @@ import asyncpg
 import pytest
 
 from trafficlog import osuser, postgres
+from trafficlog.cluster import Cluster, command_line, programs
 from trafficlog.errors import EmbeddedPostgresError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def data_dir() -> Iterator[Path]:
     yield parent / "var"
     for pid_file in parent.rglob("postgres/postmaster.pid"):
         pid = int(pid_file.read_text().split()[0])
-        if os.fsencode(pid_file.parent) in (postgres._command_line(pid) or []):
+        if os.fsencode(pid_file.parent) in (command_line(pid) or []):
             os.kill(pid, signal.SIGKILL)
     shutil.rmtree(parent, ignore_errors=True)
 
@@ -88,7 +89,7 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
 
 def query(dsn: str, sql: str, **options: object) -> str:
     """What ``psql`` answers, which takes the dsn as any client of libpq does."""
-    command = [postgres._programs() / "psql", "--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1"]
+    command = [programs() / "psql", "--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1"]
     done = subprocess.run(
         [*command, "-c", sql, dsn], capture_output=True, text=True, check=False, **options
     )
@@ -103,7 +104,7 @@ def postmaster_pid(data_dir: Path) -> int | None:
 
 def is_running(data_dir: Path) -> bool:
     """Whether a live server is there."""
-    return postgres._Cluster.of(data_dir.resolve()).postmaster() is not None
+    return Cluster.of(data_dir.resolve()).postmaster() is not None
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -258,7 +259,7 @@ def test_a_socket_directory_that_somebody_else_made_is_refused(
     trap.mkdir()
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(trap))
     long = data_dir / ("x" * 150)
-    cluster = postgres._Cluster.of(long.resolve())
+    cluster = Cluster.of(long.resolve())
     directory = cluster._socket_dir()
     directory.chmod(0o777)
     with pytest.raises(EmbeddedPostgresError, match="not a private directory"):

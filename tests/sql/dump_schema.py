@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 
 from trafficlog import migrate, postgres
+from trafficlog.cluster import programs
 from trafficlog.queries import sql_directory
 
 GOLDEN = sql_directory() / "schema.sql"
@@ -28,7 +29,7 @@ _OF_THE_PROGRAM = re.compile(r"^(--.*|SET .*|\\(un)?restrict .*|SELECT pg_catalo
 
 def dump(dsn: str) -> str:
     """The schema ``trafficlog`` of the database at ``dsn``, with owners and privileges."""
-    program = postgres._programs() / "pg_dump"
+    program = programs() / "pg_dump"
     done = subprocess.run(
         [program, "--schema-only", "--schema=trafficlog", f"--dbname={dsn}"],
         check=True,

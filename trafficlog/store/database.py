@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import asyncpg
 
 from trafficlog.errors import DatabaseUnavailableError
+from trafficlog.queries import queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -143,7 +144,5 @@ class Database:
         """A transaction in which one account, and nothing of another, can be seen."""
         role = "trafficlog_operator" if operator else "trafficlog_customer"
         async with self._acquire(role) as connection, connection.transaction():
-            await connection.execute(
-                "SELECT set_config('trafficlog.account_key', $1, true)", str(account)
-            )
+            await queries.see_account(connection, account_key=str(account))
             yield connection

@@ -135,7 +135,7 @@ class Drops:
     async def finish(self, table: str, name: str, bounds: Bounds, now: datetime) -> Dropped:
         """Drops the detached table, with its line in the ledger."""
         # Counted outside of the last transaction: nothing writes to it any more.
-        count = await self._connection.fetchval(f"SELECT count(*) FROM {await self._quoted(name)}")  # noqa: S608 - quoted by the server
+        count = await queries.count_rows(self._connection, name=name)
 
         async def finish() -> int:
             return int(await queries.finish_drop(self._connection, name=name, at=now, rows=count))

@@ -18,9 +18,9 @@ import asyncpg
 import structlog
 
 from trafficlog.errors import DatabaseUnavailableError, StaleSettingsError
+from trafficlog.merging import fold
 from trafficlog.partitions import Bounds, bounds_of
 from trafficlog.queries import queries, rows
-from trafficlog.records import Refusal, Report, fold
 from trafficlog.retention import WIDTHS, DataClass
 from trafficlog.store.columns import (
     HISTORY,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from trafficlog.config import Config
+    from trafficlog.records import Refusal, Report
     from trafficlog.store.database import Database
 
 log = structlog.get_logger()
@@ -299,7 +300,7 @@ async def _parts(content: bytes) -> AsyncIterator[memoryview]:
 
 
 def _outcomes(
-    batches: Sequence[Batch], folded: list[Any], fresh: set[int], changed: set[int]
+    batches: Sequence[Batch], folded: list[Folded], fresh: set[int], changed: set[int]
 ) -> list[Outcome]:
     """Tells each batch of its reports; a record's reports may be of several batches."""
     owner = {id(r): n for n, batch in enumerate(batches) for r in batch.reports}

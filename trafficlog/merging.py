@@ -1,0 +1,93 @@
+"""Several reports of one record made into one: the newest wins, nothing stated is lost.
+
+The same rules stand in the schema (``is_later``, ``prefer``) for reports that meet a
+stored record; here they fold the reports of one batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trafficlog.records import STATUS_CODES, Report, WithheldField
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Folded(msgspec.Struct):
+    """Reports of one record made into one, with what became of each of them.
+
+    ``reports`` are in the order they arrived; ``later[i]`` tells whether the i-th
+    told something that those before it had not.
+    """
+
+    merged: Report
+    reports: list[Report]
+    later: list[bool]
+
+
+def is_later(old: Report, new: Report) -> bool:
+    """Whether ``new`` supersedes ``old``: the same rule as ``is_later`` in the schema."""
+    if new.updated is None:
+        return False
+    if old.updated is None or new.updated > old.updated:
+        return True
+    if new.updated < old.updated:
+        return False
+    return STATUS_CODES.get(new.status or "", 0) > STATUS_CODES.get(old.status or "", 0)
+
+
+_MERGED_FIELDS: Final = (
+    "status",
+    "delivered",
+    "duration",
+    "parts",
+    "cost",
+    "owner",
+    "tags",
+    "message",
+)
+_WITHHELD_NAMES: Final[dict[int, WithheldField]] = {1: "message", 2: "from", 4: "to"}
+
+
+def fold(reports: list[Report]) -> list[Folded]:
+    """Makes one report of all those of the same identity, in order of first arrival.
+
+    The newest wins field by field; a field that a report does not state is kept;
+    what one report withheld stays withheld.
+    """
+    folded: dict[tuple[str, datetime, str], Folded] = {}
+    for report in reports:
+        known = folded.get(report.identity)
+        if known is None:
+            folded[report.identity] = Folded(report, [report], [True])
+        else:
+            before = known.merged
+            known.merged = merge(before, report)
+            known.reports.append(report)
+            known.later.append(known.merged != before)
+    return list(folded.values())
+
+
+def merge(old: Report, new: Report) -> Report:
+    """What two reports of one record say together."""
+    later = is_later(old, new)
+    first, second = (new, old) if later else (old, new)
+    merged = msgspec.structs.replace(old)
+    for name in _MERGED_FIELDS:
+        value = getattr(first, name)
+        setattr(merged, name, getattr(second, name) if value is None else value)
+    if old.updated == new.updated:
+        # The legal record has no status to go by: of two for one instant the longer stands.
+        merged.duration = max(
+            (d for d in (old.duration, new.duration) if d is not None), default=None
+        )
+    merged.updated = max((t for t in (old.updated, new.updated) if t), default=None)
+    merged.ip = old.ip or new.ip
+    merged.user_agent = old.user_agent or new.user_agent
+    bits = old.withheld | new.withheld
+    if bits != old.withheld:
+        merged.dontlog = [name for bit, name in _WITHHELD_NAMES.items() if bits & bit]
+    return merged
