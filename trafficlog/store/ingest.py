@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 
 from trafficlog.errors import DatabaseUnavailableError, StaleSettingsError
-from trafficlog.merging import fold
+from trafficlog.merging import Folded, fold
 from trafficlog.partitions import Bounds, bounds_of
 from trafficlog.queries import queries, rows
 from trafficlog.retention import WIDTHS, DataClass
