@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficlog.errors import InvalidValueError
+from trafficlog.merging import fold, is_later, merge
 from trafficlog.records import (
     ADDRESS_CHARS_MAX,
     AHEAD_MAX,
@@ -17,9 +18,6 @@ from trafficlog.records import (
     STATUS_CODES,
     Limits,
     Report,
-    fold,
-    is_later,
-    merge,
     normal_ip,
     normal_number,
     parse_report,
