@@ -611,6 +611,26 @@ $$;
 
 ALTER FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7100, 1);
+    IF p_from <= p_after THEN
+        RAISE EXCEPTION 'a policy starts later than %', p_after
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    UPDATE settings_epoch SET epoch = epoch + 1;
+    INSERT INTO retention_policy (data_class, effective_from, period_hours, legal_basis, set_at, set_by)
+    VALUES (p_class, p_from, p_hours, p_basis, p_at, p_by)
+    ON CONFLICT (data_class, effective_from) DO UPDATE
+        SET period_hours = p_hours, legal_basis = p_basis, set_at = p_at, set_by = p_by;
+END
+$$;
+
+ALTER FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.settings_in_force() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -1191,6 +1211,9 @@ REVOKE ALL ON FUNCTION trafficlog.refuse_change() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) TO trafficlog_operator;
 
 REVOKE ALL ON FUNCTION trafficlog.settings_in_force() FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.settings_in_force() TO trafficlog_ingest;

@@ -65,6 +65,9 @@ class Config:
     key_cache_seconds: int = _setting(
         5, 0, 3600, "time a revoked key may go on being accepted, in seconds"
     )
+    settings_refresh_seconds: int = _setting(
+        60, 0, 300, "how old policies may be that a record is checked by, in seconds"
+    )
     session_minutes: int = _setting(
         60, 1, 1440, "how long one stays signed in to the page, in minutes"
     )

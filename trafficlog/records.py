@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal, NewType
 
 import msgspec
 
 from trafficlog.errors import InvalidValueError
+from trafficlog.retention import AHEAD_MAX
 
 AccountId = NewType("AccountId", str)
 AccountKey = NewType("AccountKey", int)
 RecordId = NewType("RecordId", str)
 
 NAME_PATTERN: Final = r"\A[A-Za-z0-9._:@+~=-]{1,64}\Z"
-AHEAD_MAX: Final = timedelta(minutes=10)
 ADDRESS_CHARS_MAX: Final = 64
 USER_AGENT_CHARS_MAX: Final = 1024
 TAGS_MAX: Final = 20

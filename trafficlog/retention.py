@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 HISTORY_DAYS_MAX = 1095
+POLICY_HOURS_MAX = 10 * 365 * 24
+LEGAL_BASIS_CHARS_MAX = 500
+# A record may be created this much ahead of the clock: gateways' clocks differ.
+AHEAD_MAX = timedelta(minutes=10)
 
 
 class DataClass(StrEnum):
@@ -76,6 +80,18 @@ class PolicyBook:
         """The instant at which a record of this class must be gone."""
         return later_by(created_at, self.in_force(data_class, created_at).retention_period)
 
+    def created_after(self, data_class: DataClass, now: datetime) -> datetime:
+        """Whatever was created up to this instant has expired under every policy.
+
+        After a period was changed some of what was created later may have, too:
+        ``expires_at`` decides.
+        """
+        return min(now - p.retention_period for p in self._by_class[data_class])
+
+    def has_changed(self, data_class: DataClass) -> bool:
+        """Whether there ever was, or will be, another policy than the present one."""
+        return len(self._by_class[data_class]) > 1
+
     def periods_from(self, data_class: DataClass, now: datetime) -> frozenset[timedelta]:
         """The periods that records created now or later can get."""
         current = self.in_force(data_class, now)
@@ -84,6 +100,45 @@ class PolicyBook:
 
     def __iter__(self) -> Iterator[RetentionPolicy]:
         return iter([p for policies in self._by_class.values() for p in policies])
+
+
+def check_policy(policy: RetentionPolicy, now: datetime) -> None:
+    """A policy that may be set at ``now``.
+
+    It starts later than any record can have been created by then, so that no stored
+    row's expiry changes; its period is one that the class's partitions can hold.
+
+    Raises:
+        InvalidValueError: naming what is not acceptable.
+    """
+    earliest = now + AHEAD_MAX
+    if policy.effective_from <= earliest:
+        raise InvalidValueError(
+            "--from",
+            policy.effective_from.isoformat(),
+            f"must be later than {earliest.isoformat()}: records created until then may be "
+            "stored already, under the policy they were created under",
+            reason_code="too_early",
+        )
+    hours, rest = divmod(policy.retention_period, timedelta(hours=1))
+    if rest or not 1 <= hours <= POLICY_HOURS_MAX:
+        raise InvalidValueError(
+            "period",
+            str(policy.retention_period),
+            f"must be whole hours from 1 to {POLICY_HOURS_MAX}",
+            reason_code="out_of_range",
+        )
+    if policy.data_class is DataClass.HISTORY:
+        days, rest = divmod(policy.retention_period, timedelta(days=1))
+        if rest:
+            raise InvalidValueError("period", f"{hours} hours", "must be whole days for history")
+        check_history_days(days, "period")
+    if not policy.legal_basis.strip() or len(policy.legal_basis) > LEGAL_BASIS_CHARS_MAX:
+        raise InvalidValueError(
+            "--legal-basis",
+            policy.legal_basis,
+            f"must be a text of 1 to {LEGAL_BASIS_CHARS_MAX} characters",
+        )
 
 
 @dataclass(frozen=True, slots=True)

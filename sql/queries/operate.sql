@@ -86,3 +86,7 @@ SELECT content, created_at, expires_at FROM in_transit WHERE id = :id AND expire
 -- name: complete_in_transit(id, at)$
 -- Removes what is in transit under an id; true when there was something.
 SELECT complete_in_transit(:id, :at);
+
+-- name: set_policy(data_class, effective_from, hours, legal_basis, by, at, after)!
+-- Sets a policy for records created from a time on.
+SELECT set_policy(:data_class, :effective_from, :hours, :legal_basis, :by, :at, :after);

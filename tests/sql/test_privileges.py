@@ -87,6 +87,7 @@ FUNCTIONS = {
         "current_account_key",
         "ensure_partition",
         "held_counts",
+        "set_policy",
         "place_hold",
         "protects",
     },

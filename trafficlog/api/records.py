@@ -21,7 +21,6 @@ from trafficlog.errors import (
     MediaTypeUnsupportedError,
 )
 from trafficlog.records import (
-    AHEAD_MAX,
     NAME_PATTERN,
     WITHHELD_BITS,
     Limits,
@@ -29,13 +28,14 @@ from trafficlog.records import (
     Report,
     parse_report,
 )
-from trafficlog.retention import DataClass
+from trafficlog.retention import AHEAD_MAX, DataClass, is_expired
 from trafficlog.store.ingest import Batch, DebugLine, refusal_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trafficlog.api.services import Services
+    from trafficlog.retention import PolicyBook
 
 NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 JSON_TYPE: Final = "application/json"
@@ -66,14 +66,20 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     items = split(
         request.content_type, await services.bodies.read(request), config.batch_records_max
     )
+    await services.writer.settings.refresh_when_older(config.settings_refresh_seconds)
     now = services.clock.now()
-    policy = services.writer.settings.policies.in_force(DataClass.TRAFFIC, now)
-    limits = Limits(now, now - policy.retention_period, config.message_chars_max)
+    policies = services.writer.settings.policies
+    oldest = policies.created_after(DataClass.TRAFFIC, now)
+    limits = Limits(now, oldest, config.message_chars_max)
+    policies_changed = policies.has_changed(DataClass.TRAFFIC)
     reports: list[Report] = []
     refusals: list[Refusal] = []
     for index, item in enumerate(items):
         try:
-            reports.append(parse_report(item, limits))
+            report = parse_report(item, limits)
+            if policies_changed:
+                _check_kept(report, policies, now)
+            reports.append(report)
         except InvalidValueError as error:
             refusals.append(refuse(index, bytes(item), error))
         if index % PARSE_STEP_RECORDS == PARSE_STEP_RECORDS - 1:
@@ -238,6 +244,18 @@ def refuse(index: int, raw: bytes, error: InvalidValueError) -> Refusal:
         text, detail = "(not logged: it asks so, and cannot be read)", unquoted
     shown_id = None if known_id is None else re.sub(r"[\ud800-\udfff]", "\ufffd", known_id)[:64]
     return Refusal(index, shown_id, error.field, error.reason_code, detail, text)
+
+
+def _check_kept(report: Report, policies: PolicyBook, now: datetime) -> None:
+    """Refuses a record that is over already under the policy it was created under."""
+    until = policies.expires_at(DataClass.TRAFFIC, report.created)
+    if is_expired(until, now):
+        raise InvalidValueError(
+            "created",
+            report.created.isoformat(),
+            f"was to be kept until {until.isoformat()}: such traffic data must already be gone",
+            reason_code="too_early",
+        )
 
 
 def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:

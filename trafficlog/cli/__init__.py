@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from trafficlog import __version__
-from trafficlog.cli.accounts import account, key, policy
+from trafficlog.cli.accounts import account, key
 from trafficlog.cli.holds import hold
+from trafficlog.cli.policies import policy
 from trafficlog.cli.retention import ledger, retention
 from trafficlog.cli.serve import migrate, serve
 from trafficlog.cli.ship import ship

@@ -1,9 +1,8 @@
-"""``trafficlog account``, ``trafficlog key`` and ``trafficlog policy``."""
+"""``trafficlog account`` and ``trafficlog key``."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -214,40 +213,6 @@ def key_revoke(target: Target, key_id: str) -> None:
 
     target.with_database(work)
     target.answer({"id": key_id, "revoked": True}, lambda: f"key {key_id} is revoked")
-
-
-@click.group()
-def policy() -> None:
-    """Show the retention policies."""
-
-
-@policy.command("show")
-@database_command
-def policy_show(target: Target) -> None:
-    """Show how long each class of data is kept, from when on, and on what legal basis."""
-    book = target.with_database(lambda database: Accounts(database).policies())
-    policies = list(book)
-    target.answer(
-        {
-            "policies": [
-                asdict(p) | {"retention_period": p.retention_period.total_seconds() / 3600}
-                for p in policies
-            ]
-        },
-        lambda: table_of(
-            ["class", "from", "days", "legal basis"],
-            [
-                [
-                    p.data_class.value,
-                    None if p.effective_from.year == 1 else p.effective_from,
-                    f"{p.retention_period.total_seconds() / 86400:g}",
-                    p.legal_basis,
-                ]
-                for p in policies
-            ],
-            "there are no policies",
-        ),
-    )
 
 
 def _setting(days: str | None, *, off: bool) -> HistorySetting | None:

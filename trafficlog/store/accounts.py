@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from trafficlog.errors import ConflictError, NotFoundError
 from trafficlog.queries import queries, rows
 from trafficlog.records import AccountKey
-from trafficlog.retention import DataClass, HistoryDays, HistorySetting, PolicyBook
+from trafficlog.retention import (
+    AHEAD_MAX,
+    DataClass,
+    HistoryDays,
+    HistorySetting,
+    PolicyBook,
+    RetentionPolicy,
+    check_policy,
+)
 from trafficlog.store.history import Account, load_account
 from trafficlog.store.settings import policy_book
 
@@ -107,6 +116,25 @@ class Accounts:
         """Every change of its settings as rows, oldest first."""
         async with self._database.operator() as connection:
             return await rows(queries.setting_changes(connection, account_key=key))
+
+    async def set_policy(self, policy: RetentionPolicy, now: datetime, by: str) -> None:
+        """Sets a policy for records created from its effective date on.
+
+        Raises:
+            InvalidValueError: it may not be set.
+        """
+        check_policy(policy, now)
+        async with self._database.operator() as connection:
+            await queries.set_policy(
+                connection,
+                data_class=policy.data_class.value,
+                effective_from=policy.effective_from,
+                hours=policy.retention_period // timedelta(hours=1),
+                legal_basis=policy.legal_basis,
+                by=by,
+                at=now,
+                after=now + AHEAD_MAX,
+            )
 
     async def policies(self) -> PolicyBook:
         """All retention policies."""

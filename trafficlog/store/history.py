@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from trafficlog.errors import NotFoundError
 from trafficlog.queries import queries, rows
 from trafficlog.records import (
-    AHEAD_MAX,
     DIRECTION_CODES,
     KIND_CODES,
     STATUS_CODES,
     AccountKey,
     RecordId,
 )
-from trafficlog.retention import HistoryDays, HistoryOff, HistoryRule, HistorySetting
+from trafficlog.retention import AHEAD_MAX, HistoryDays, HistoryOff, HistoryRule, HistorySetting
 
 if TYPE_CHECKING:
     from trafficlog.store.database import Database

@@ -9,6 +9,7 @@ setting whose change has been acknowledged.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class SettingsCache:
         self._database = database
         self._lock = asyncio.Lock()
         self.epoch = 0
+        self._refreshed = 0.0
         self.accounts: dict[str, KnownAccount] = {}
         self.policies = PolicyBook(())
 
@@ -95,6 +97,16 @@ class SettingsCache:
                 if row["account_id"] in self.accounts:
                     self.accounts[row["account_id"]] = known_account(row)
             self.epoch = epoch
+            self._refreshed = time.monotonic()
+
+    async def refresh_when_older(self, seconds: float) -> None:
+        """Catches up when the last time is this long past.
+
+        A policy is set at least ten minutes ahead, so one that is read each minute is
+        known before it governs anything.
+        """
+        if time.monotonic() - self._refreshed >= seconds:
+            await self.refresh()
 
     async def ensure_accounts(self, account_ids: set[str], now: datetime) -> None:
         """Learns of accounts not seen before, making those that do not exist."""
