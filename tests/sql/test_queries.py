@@ -14,6 +14,7 @@ ROLE_OF_FILE = {
     "operate": "trafficlog_operator",
     "holds": "trafficlog_operator",
     "retention": "trafficlog_retention",
+    "explain": "trafficlog_retention",
     "migrate": "superuser",
 }
 ROLES_OF_QUERY = {

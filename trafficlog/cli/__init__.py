@@ -6,6 +6,7 @@ import click
 
 from trafficlog import __version__
 from trafficlog.cli.accounts import account, key
+from trafficlog.cli.explain import explain
 from trafficlog.cli.holds import hold
 from trafficlog.cli.policies import policy
 from trafficlog.cli.retention import ledger, retention
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for _command in (serve, migrate, retention, hold, account, key, policy, ship, ledger):
+for _command in (serve, migrate, retention, hold, account, key, policy, ship, ledger, explain):
     main.add_command(_command)
