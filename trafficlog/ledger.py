@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trafficlog.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
 GENESIS: Final = hashlib.sha256(b"trafficlog purge ledger").digest()
 
@@ -79,5 +83,52 @@ def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerReport:
     return LedgerReport(expected_seq - 1, previous, tuple(faults))
 
 
+class _ExportedEntry(msgspec.Struct):
+    """An entry as ``ledger export --json`` writes it: hashes in hexadecimal."""
+
+    seq: int
+    at: datetime
+    data_class: str
+    object: str
+    reason: str
+    lower: datetime | None
+    upper: datetime | None
+    rows: int
+    held: int
+    previous: str
+    hash: str
+
+
+class _Export(msgspec.Struct):
+    entries: list[_ExportedEntry]
+
+
+def verify_export(content: bytes) -> LedgerReport:
+    """Checks the chain in a file that was exported, without the database it came from.
+
+    That its end is the ledger's end, only the database can tell; compare the head.
+
+    Raises:
+        InvalidValueError: the file is not such an export.
+    """
+    try:
+        exported = msgspec.json.decode(content, type=_Export)
+        entries = [
+            LedgerEntry(
+                **{
+                    **msgspec.structs.asdict(each),
+                    "previous": bytes.fromhex(each.previous),
+                    "hash": bytes.fromhex(each.hash),
+                }
+            )
+            for each in exported.entries
+        ]
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidValueError(
+            "--file", content[:40], f"is not what `ledger export --json` writes: {error}"
+        ) from None
+    return verify_chain(entries)
+
+
 def _instant(value: datetime | None) -> str:
-    return "-" if value is None else value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

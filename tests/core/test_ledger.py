@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import orjson
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trafficlog.ledger import GENESIS, LedgerEntry, verify_chain
+from trafficlog.errors import InvalidValueError
+from trafficlog.ledger import GENESIS, LedgerEntry, verify_chain, verify_export
 
 instants = st.datetimes(
     datetime(2000, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
@@ -155,3 +158,33 @@ async def test_the_text_that_is_hashed_is_the_same_here_and_in_the_database(data
         assert genesis == GENESIS
     finally:
         await connection.close()
+
+
+def exported(entries):
+    """The entries as ``ledger export --json`` writes them."""
+    return orjson.dumps(
+        {
+            "entries": [
+                asdict(e) | {"previous": e.previous.hex(), "hash": e.hash.hex()} for e in entries
+            ]
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+
+
+def test_an_export_is_verified_without_its_database():
+    """The file alone shows that nothing in it was changed, and what its head is."""
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    facts = [(at, "debug_log", f"p{n}", "expired", at, at, 1, 0) for n in range(3)]
+    entries = chain_of(facts)
+    report = verify_export(exported(entries))
+    assert (report.entries, report.head, report.faults) == (3, entries[-1].hash, ())
+    changed = exported(entries).replace(b'"rows":1', b'"rows":9', 1)
+    assert verify_export(changed).faults
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"entries":[{}]}', b"\xff", b'{"entries":5}'])
+def test_what_is_no_export_is_refused(content):
+    """Another file is not called a broken ledger."""
+    with pytest.raises(InvalidValueError, match="--file"):
+        verify_export(content)

@@ -8,8 +8,9 @@ from trafficlog import __version__
 from trafficlog.cli.accounts import account, key
 from trafficlog.cli.explain import explain
 from trafficlog.cli.holds import hold
+from trafficlog.cli.ledger import ledger
 from trafficlog.cli.policies import policy
-from trafficlog.cli.retention import ledger, retention
+from trafficlog.cli.retention import retention
 from trafficlog.cli.serve import migrate, serve
 from trafficlog.cli.ship import ship
 

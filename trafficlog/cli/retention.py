@@ -1,4 +1,4 @@
-"""``trafficlog retention`` and ``trafficlog ledger``."""
+"""``trafficlog retention``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from rich.progress import Progress
 from trafficlog.cli.common import (
     ANSWER_IS_NO,
     database_command,
-    print_json,
     reference_time,
     table_of,
 )
 from trafficlog.store.retention import Retention
-from trafficlog.store.verify import read_ledger, verify, verify_ledger
+from trafficlog.store.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from trafficlog.cli.common import Target
-    from trafficlog.ledger import LedgerEntry, LedgerReport
     from trafficlog.partitions import Bounds
     from trafficlog.retention import DataClass, Plan
     from trafficlog.store.drops import Dropped
@@ -147,71 +145,6 @@ def verify_command(target: Target, at: str | None) -> None:
     )
     if not result.is_right:
         sys.exit(ANSWER_IS_NO)
-
-
-@click.group()
-def ledger() -> None:
-    """Verify and export the ledger of everything destroyed."""
-
-
-@ledger.command("verify")
-@database_command
-def ledger_verify(target: Target) -> None:
-    """Check the ledger's chain of hashes. Exit code 1 when it is broken."""
-
-    async def work(dsn: str) -> LedgerReport:
-        async with Retention(dsn, target.config) as executor:
-            return await verify_ledger(executor.connection)
-
-    report = target.run(work)
-    target.answer(
-        {
-            "ok": not report.faults,
-            "entries": report.entries,
-            "head": report.head.hex(),
-            "faults": list(report.faults),
-        },
-        lambda: (
-            table_of(["fault"], [[f] for f in report.faults], "")
-            if report.faults
-            else f"the chain holds: {report.entries} entries, head {report.head.hex()}"
-        ),
-    )
-    if report.faults:
-        sys.exit(ANSWER_IS_NO)
-
-
-@ledger.command("export")
-@database_command
-def ledger_export(target: Target) -> None:
-    """Print the whole ledger: a table, or with --json one object with all entries."""
-
-    async def work(dsn: str) -> list[LedgerEntry]:
-        async with Retention(dsn, target.config) as executor:
-            return [entry async for entry in read_ledger(executor.connection)]
-
-    entries = target.run(work)
-    if target.as_json:
-        print_json(
-            {
-                "entries": [
-                    asdict(e) | {"previous": e.previous.hex(), "hash": e.hash.hex()}
-                    for e in entries
-                ]
-            }
-        )
-        return
-    target.answer(
-        None,
-        lambda: table_of(
-            ["seq", "at", "class", "object", "reason", "rows", "held", "hash"],
-            [
-                [e.seq, e.at, e.data_class, e.object, e.reason, e.rows, e.held, e.hash.hex()[:16]]
-                for e in entries
-            ],
-            "nothing has been destroyed yet",
-        ),
-    )
 
 
 def _created(data_class: DataClass, bounds: Bounds) -> dict[str, Any]:
