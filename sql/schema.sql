@@ -877,12 +877,15 @@ CREATE TABLE trafficlog.partition_register (
     upper timestamp with time zone NOT NULL,
     name text NOT NULL,
     made_at timestamp with time zone DEFAULT now() NOT NULL,
-    lost boolean DEFAULT false NOT NULL
+    lost boolean DEFAULT false NOT NULL,
+    sealed_at timestamp with time zone
 );
 
 ALTER TABLE trafficlog.partition_register OWNER TO trafficlog_owner;
 
 COMMENT ON COLUMN trafficlog.partition_register.lost IS 'an earlier partition of these bounds went by hand, with its rows; this one was made in its place';
+
+COMMENT ON COLUMN trafficlog.partition_register.sealed_at IS 'when it was vacuumed and frozen, once; records that come later still go into it';
 
 CREATE TABLE trafficlog.purge_ledger (
     seq bigint NOT NULL,

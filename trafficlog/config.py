@@ -83,6 +83,12 @@ class Config:
     drops_in_a_run_max: int = _setting(
         1_000, 1, 10**6, "partitions dropped by one run; the next one goes on"
     )
+    late_hours: int = _setting(
+        48, 1, 8760, "how late records come in, after which a partition is sealed, in hours"
+    )
+    seals_in_a_run_max: int = _setting(
+        20, 0, 10_000, "partitions sealed by one run; the next one goes on"
+    )
     drop_attempts_max: int = _setting(
         5, 1, 100, "tries to get the lock for one partition's drop in a run"
     )

@@ -44,6 +44,7 @@ class Partition:
     name: str
     bounds: Bounds
     detach_pending: bool = False
+    sealed: bool = False
 
 
 def bounds_of(width: Width, instant: datetime) -> Bounds:

@@ -9,7 +9,7 @@ given time, which must go, and when a clock is not to be believed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -228,19 +228,25 @@ def is_expired(expires_at: datetime, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TableNeed:
-    """What one table needs: its records get one of the periods; partitions are made ahead."""
+    """What one table needs: its records get one of the periods; partitions are made ahead.
+
+    Records come in up to ``late`` after they were created, so far as sealing goes by it;
+    None: the table's partitions are not worth sealing.
+    """
 
     data_class: DataClass
     periods: frozenset[timedelta]
     headroom: timedelta
+    late: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a retention run does: partitions to make, partitions to drop, oldest first."""
+    """What a retention run does: partitions to make, to drop and to seal, oldest first."""
 
     create: tuple[tuple[DataClass, Bounds], ...] = ()
-    drop: tuple[Partition, ...] = field(default=())
+    drop: tuple[Partition, ...] = ()
+    seal: tuple[Partition, ...] = ()
 
 
 def plan(existing: Sequence[Partition], now: datetime, needs: Sequence[TableNeed]) -> Plan:
@@ -248,7 +254,9 @@ def plan(existing: Sequence[Partition], now: datetime, needs: Sequence[TableNeed
 
     Makes each partition that a record created between now and the headroom's end
     would need, for each period in use; drops exactly those whose upper bound has
-    passed. Partitions of tables that no need names are left alone.
+    passed. Seals those that get no more records: under every period in use, what belongs
+    there was created longer ago than records are late. Partitions of tables that no need
+    names are left alone.
     """
     have = {(p.table, p.bounds.lower) for p in existing if not p.detach_pending}
     create: list[tuple[DataClass, Bounds]] = []
@@ -267,7 +275,24 @@ def plan(existing: Sequence[Partition], now: datetime, needs: Sequence[TableNeed
         ]
     named = {need.data_class.value for need in needs}
     drop = [p for p in existing if p.table in named and is_expired(p.bounds.upper, now)]
-    return Plan(tuple(create), tuple(sorted(drop, key=lambda p: (p.bounds, p.table))))
+    quiet_before = {
+        need.data_class.value: now - need.late + min(need.periods)
+        for need in needs
+        if need.late is not None
+    }
+    seal = [
+        p
+        for p in existing
+        if not p.sealed
+        and not is_expired(p.bounds.upper, now)
+        and p.table in quiet_before
+        and p.bounds.upper <= quiet_before[p.table]
+    ]
+    return Plan(tuple(create), _oldest_first(drop), _oldest_first(seal))
+
+
+def _oldest_first(partitions: list[Partition]) -> tuple[Partition, ...]:
+    return tuple(sorted(partitions, key=lambda p: (p.bounds, p.table)))
 
 
 def headroom_ahead(

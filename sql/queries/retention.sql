@@ -8,8 +8,9 @@ SELECT pg_advisory_unlock(7104, 1);
 
 -- name: partitions()
 -- Every partition of the retained tables, as the catalogue has it.
-SELECT table_name, name, lower, upper, detach_pending FROM partition_catalogue
-ORDER BY table_name, lower;
+SELECT c.table_name, c.name, c.lower, c.upper, c.detach_pending, r.sealed_at IS NOT NULL AS sealed
+FROM partition_catalogue c LEFT JOIN partition_register r ON r.name = c.name
+ORDER BY c.table_name, c.lower;
 
 -- name: history_periods()
 -- The distinct periods of accounts that keep history, in days.
@@ -22,6 +23,10 @@ SELECT last_reference_at FROM retention_state;
 -- name: set_reference(at)!
 -- Notes the reference time of a run.
 UPDATE retention_state SET last_reference_at = :at;
+
+-- name: note_sealed(name, at)!
+-- Notes that a partition was vacuumed and frozen.
+UPDATE partition_register SET sealed_at = :at WHERE name = :name;
 
 -- name: moves()
 -- Accounts whose history is to be moved, the oldest change first.

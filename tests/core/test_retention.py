@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficlog.errors import ClockJumpError, InvalidValueError
-from trafficlog.partitions import Bounds, Partition, bounds_of
+from trafficlog.partitions import Bounds, Partition, Width, bounds_between, bounds_of
 from trafficlog.retention import (
     CLOCK_SKEW_MAX,
     WIDTHS,
@@ -280,3 +281,31 @@ def test_a_clock_is_believed_within_its_limit_only():
         check_clock(NOW, NOW - CLOCK_SKEW_MAX - TICK, limit)
     with pytest.raises(ClockJumpError, match="accept-clock"):
         check_clock(NOW, NOW + limit + TICK, limit)
+
+
+@given(st.sets(st.integers(1, 400), min_size=1, max_size=5), st.integers(0, 72), st.integers(0, 96))
+def test_nothing_is_sealed_that_a_record_may_still_go_into(days, late_hours, created_hours_ago):
+    """Whoever the record is of, if it is not later than records are, its partition is open."""
+    now = datetime(2026, 11, 22, 13, 7, tzinfo=UTC)
+    late = timedelta(hours=late_hours)
+    periods = frozenset(timedelta(days=d) for d in days)
+    there = [
+        Partition("history_record", f"{bounds.lower}", bounds)
+        for period in periods
+        for bounds in bounds_between(Width.DAY, now + period - 5 * DAY, now + period + 5 * DAY)
+    ]
+    sealed = plan(there, now, [TableNeed(DataClass.HISTORY, periods, DAY, late)]).seal
+    created = now - min(late, timedelta(hours=created_hours_ago)) + timedelta(microseconds=1)
+    open_ones = {bounds_of(Width.DAY, created + period) for period in periods}
+    assert not open_ones & {p.bounds for p in sealed}
+
+
+def test_a_partition_is_sealed_from_when_its_records_are_all_in():
+    """At the instant, not before; and never again once it is."""
+    bounds = Bounds(datetime(2027, 2, 20, tzinfo=UTC), datetime(2027, 2, 21, tzinfo=UTC))
+    need = TableNeed(DataClass.HISTORY, frozenset({90 * DAY}), DAY, 2 * DAY)
+    quiet = bounds.upper - 90 * DAY + 2 * DAY
+    there = Partition("history_record", "h", bounds)
+    assert plan([there], quiet, [need]).seal == (there,)
+    assert plan([there], quiet - timedelta(microseconds=1), [need]).seal == ()
+    assert plan([replace(there, sealed=True)], quiet, [need]).seal == ()

@@ -59,7 +59,12 @@ def plan_command(target: Target, at: str | None) -> None:
     dropped = [asdict(d) for d in weighed]
     created = [_created(data_class, bounds) for data_class, bounds in plan.create]
     target.answer(
-        {"at": now, "created": created, "dropped": dropped},
+        {
+            "at": now,
+            "created": created,
+            "dropped": dropped,
+            "sealed": [p.name for p in plan.seal],
+        },
         lambda: _plan_table(now, created, dropped, "make", "drop"),
     )
 
@@ -99,6 +104,7 @@ def run_command(target: Target, at: str | None, *, accept_clock: bool) -> None:
             "at": now,
             "created": created,
             "dropped": dropped,
+            "sealed": result.sealed,
             "rows_moved": result.rows_moved,
             "rows_destroyed": result.rows_destroyed,
             "held_destroyed": result.held_destroyed,
@@ -159,6 +165,8 @@ def _other_work(result: RunResult) -> list[list[object]]:
         ("destroyed", "held_record, no longer held", result.held_destroyed),
     )
     lines: list[list[object]] = [[what, of, None, None, n, None] for what, of, n in counts if n]
+    if result.sealed:
+        lines.append([f"sealed {len(result.sealed)}", "frozen for good", *[None] * 4])
     if result.left_over:
         left = f"left {result.left_over}"
         lines.append([left, "partitions for the next run", None, None, None, None])

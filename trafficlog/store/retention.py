@@ -40,6 +40,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+# Tables whose partitions live long enough to be frozen.
+SEALED: Final = frozenset({DataClass.TRAFFIC, DataClass.HISTORY, DataClass.DEBUG})
+
 # What stops one thing and not the run.
 FAILURES: Final = (asyncpg.PostgresError, TimeoutError, TrafficlogError)
 
@@ -51,6 +54,7 @@ class RunResult:
     at: datetime
     created: list[tuple[DataClass, Bounds]] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
+    sealed: list[str] = field(default_factory=list)
     rows_moved: int = 0
     rows_destroyed: int = 0
     held_destroyed: int = 0
@@ -132,6 +136,7 @@ class Retention:
                     r["name"],
                     Bounds(r["lower"], r["upper"]),
                     r["detach_pending"],
+                    r["sealed"],
                 )
                 for r in await rows(queries.partitions(self.connection))
             ]
@@ -140,6 +145,7 @@ class Retention:
             last = await queries.last_reference(self.connection)
         daily = timedelta(days=self._config.headroom_days)
         hourly = timedelta(hours=self._config.headroom_hours)
+        late = timedelta(hours=self._config.late_hours)
         history = {timedelta(days=r["history_days"]) for r in days}
         history |= policies.periods_from(DataClass.HISTORY, now)
         needs = [
@@ -149,6 +155,7 @@ class Retention:
                 if data_class is DataClass.HISTORY
                 else policies.periods_from(data_class, now),
                 hourly if data_class is DataClass.IN_TRANSIT else daily,
+                late if data_class in SEALED else None,
             )
             for data_class in DataClass
         ]
@@ -211,6 +218,7 @@ class Retention:
             result.left_over = max(0, len(due) - self._config.drops_in_a_run_max)
             await self._drop_due(due[: self._config.drops_in_a_run_max], now, result, progress)
             await self._attempt("held copies", result, self._destroy_released(now, result))
+            await self._seal(now, result)
         return result
 
     async def make_partitions(self, now: datetime, result: RunResult) -> None:
@@ -231,6 +239,19 @@ class Retention:
                 result,
                 retried(make, self._config.drop_attempts_max),
             )
+
+    async def _seal(self, now: datetime, result: RunResult) -> None:
+        """Freezes partitions that get no more records, so that autovacuum need not later."""
+        for partition in (await self.plan(now)).seal[: self._config.seals_in_a_run_max]:
+            what = f"sealing of {partition.name}"
+            if await self._attempt(what, result, self._freeze(partition, now)):
+                result.sealed.append(partition.name)
+
+    async def _freeze(self, partition: Partition, now: datetime) -> bool:
+        name = await queries.quote_identifier(self.connection, name=partition.name)
+        await self.connection.execute(f"VACUUM (FREEZE, ANALYZE) trafficlog.{name}")
+        await queries.note_sealed(self.connection, name=partition.name, at=now)
+        return True
 
     async def move_history(self, now: datetime, result: RunResult) -> None:
         """Moves or destroys the history of every account whose setting changed."""

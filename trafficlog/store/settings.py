@@ -114,7 +114,10 @@ class SettingsCache:
         if not missing:
             return
         async with self._lock, self._database.ingest() as connection:
-            default = self.policies.in_force(DataClass.HISTORY, now).retention_period
+            # Read anew: the batch's transaction refuses what was encoded under old policies,
+            # but an account that was made with an old default would keep it.
+            policies = policy_book(await rows(queries.policies(connection)))
+            default = policies.in_force(DataClass.HISTORY, now).retention_period
             await queries.add_accounts(
                 connection, account_ids=missing, created_at=now, days=default.days
             )
