@@ -16,7 +16,7 @@ help:
 	@echo 'make lint     check style, types and the direction of imports'
 	@echo 'make format   put the code into the form that lint expects'
 	@echo 'make generate write anew what is generated: sql/schema.sql, parts of the README'
-	@echo 'make bench    measure ingest, into benchmarks/results'
+	@echo 'make bench    measure ingest and retention, into benchmarks/results'
 	@echo 'make clean    remove all that was made here, except the data in ./var'
 	@echo
 	@echo "ARGS='...' is handed on: make run ARGS='--listen 127.0.0.1:9000'"
@@ -65,8 +65,11 @@ generate: .venv/.installed-dev
 	@.venv/bin/python -m tests.sql.dump_schema
 	@.venv/bin/python -m tests.core.test_documents
 
+# ARGS goes to each of BENCH: make bench BENCH=retention ARGS='--rows 10000000'.
+BENCH = ingest retention
+
 bench: .venv/.installed-bench
-	@.venv/bin/python benchmarks/ingest.py $(ARGS)
+	@for each in $(BENCH); do .venv/bin/python "benchmarks/$$each.py" $(ARGS) || exit; done
 
 clean:
 	@rm -rf .venv build dist *.egg-info

@@ -62,7 +62,7 @@ class Stock:
         return [row["name"] for row in found]
 
     async def partition_at(self, instant: datetime) -> str:
-        """The history partition whose rows expire from ``instant`` on for a day, made if need be."""
+        """The history partition of the day of expiry from ``instant`` on, made if need be."""
         await self.ensure(instant)
         return await self.admin.fetchval(
             "SELECT name FROM partition_catalogue WHERE table_name = 'history_record'"

@@ -24,7 +24,7 @@ from trafficlog.store.ingest import Batch, RecordWriter
 
 
 class Pace(msgspec.Struct):
-    """What is written: so many batches a second from each writer, of accounts a0, a1, …"""
+    """What is written: so many batches a second from each writer, of accounts a0, a1 and so on."""
 
     dsn: str
     now: datetime

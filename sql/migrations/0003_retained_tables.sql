@@ -120,8 +120,12 @@ CREATE TABLE partition_drop (
     table_oid  oid NOT NULL,
     lower      timestamptz NOT NULL,
     upper      timestamptz NOT NULL,
-    begun_at   timestamptz NOT NULL
+    begun_at   timestamptz NOT NULL,
+    holds_seen text[] COLLATE "C",
+    held       bigint
 );
+COMMENT ON COLUMN partition_drop.holds_seen IS
+    'the holds in force when what is held was last copied out of the detached table; NULL: not yet';
 
 -- What partitions the catalogue knows, with their bounds; nothing is read from a name.
 -- The bound is deparsed without naming its table, which would lock it: one partition

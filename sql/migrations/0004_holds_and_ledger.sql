@@ -129,9 +129,18 @@ DECLARE
     identity text;
     parties text := 'false';
     address text := 'false';
+    candidates text := 'r.account_key = ANY ($8)';
+    accounts bigint[];
+    numbers text[];
+    addresses text[];
     protected bigint;
 BEGIN
-    IF NOT EXISTS (SELECT 1 FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at) THEN
+    SELECT array_agg(DISTINCT h.account_key) FILTER (WHERE h.account_key IS NOT NULL),
+           array_agg(DISTINCT h.number) FILTER (WHERE h.number IS NOT NULL),
+           array_agg(DISTINCT h.ip) FILTER (WHERE h.ip IS NOT NULL)
+    INTO accounts, numbers, addresses
+    FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at;
+    IF num_nonnulls(accounts, numbers, addresses) = 0 THEN
         RETURN 0;
     END IF;
     CASE p_class
@@ -149,12 +158,20 @@ BEGIN
         ELSE
             RETURN 0;
     END CASE;
+    -- A row of none of these accounts, numbers and addresses is not held: what is left to
+    -- compare with each hold are few, and holds by account alone are found by history's key.
+    IF parties <> 'false' AND numbers IS NOT NULL THEN
+        candidates := candidates || ' OR r.sender = ANY ($9) OR r.recipient = ANY ($9)';
+    END IF;
+    IF address <> 'false' AND addresses IS NOT NULL THEN
+        candidates := candidates || ' OR r.ip = ANY ($10)';
+    END IF;
     EXECUTE format($sql$
         WITH protected AS (
             SELECT r.account_key, r.created_at, r.expires_at, %1$s AS stored_id,
                    jsonb_strip_nulls(to_jsonb(r)) AS content
             FROM %2$s r
-            WHERE (%3$s) AND EXISTS (
+            WHERE (%3$s) AND (%7$s) AND EXISTS (
                 SELECT 1 FROM abuse_hold h
                 WHERE h.released_at IS NULL AND h.ends_at > $2
                   AND (h.account_key IS NULL OR h.account_key = r.account_key)
@@ -173,8 +190,9 @@ BEGIN
         )
         SELECT count(*) FROM protected
     $sql$, CASE p_class WHEN 'debug_log' THEN 'r.line_id::text' ELSE 'r.id' END,
-           p_source, p_condition, identity, parties, address)
-    INTO protected USING p_class, p_at, p_due, p_account, p_ids, p_created, p_copy;
+           p_source, p_condition, identity, parties, address, candidates)
+    INTO protected USING p_class, p_at, p_due, p_account, p_ids, p_created, p_copy,
+                         accounts, numbers, addresses;
     RETURN protected;
 END
 $$;
@@ -369,6 +387,9 @@ DECLARE
     ids text[];
     createds timestamptz[];
     fates timestamptz[];
+    expiries timestamptz[];
+    first_expiry timestamptz;
+    last_expiry timestamptz;
     last_id text;
     last_created timestamptz;
     protected bigint;
@@ -386,10 +407,12 @@ BEGIN
     -- The fate of a row: its new expiry, or NULL when it is to be destroyed.
     SELECT array_agg(s.id ORDER BY s.created_at, s.id),
            array_agg(s.created_at ORDER BY s.created_at, s.id),
-           array_agg(s.fate ORDER BY s.created_at, s.id), count(*)
-    INTO ids, createds, fates, rows_read
+           array_agg(s.fate ORDER BY s.created_at, s.id),
+           array_agg(s.expires_at ORDER BY s.created_at, s.id),
+           min(s.expires_at), max(s.expires_at), count(*)
+    INTO ids, createds, fates, expiries, first_expiry, last_expiry, rows_read
     FROM (
-        SELECT h.id, h.created_at,
+        SELECT h.id, h.created_at, h.expires_at,
             CASE WHEN h.created_at > coalesce(owner.history_after, '-infinity')
                   AND h.created_at + owner.history_days * interval '24 hours' > p_at
                  THEN h.created_at + owner.history_days * interval '24 hours' END AS fate
@@ -408,20 +431,29 @@ BEGIN
         FOR day IN SELECT DISTINCT date_trunc('day', f) FROM unnest(fates) f WHERE f IS NOT NULL LOOP
             PERFORM ensure_partition('history_record', day, day + interval '24 hours');
         END LOOP;
+        -- With their expiry, which says in which of all partitions each row is.
         UPDATE history_record h SET expires_at = s.fate
-        FROM unnest(ids, createds, fates) AS s(id, created_at, fate)
+        FROM unnest(ids, createds, fates, expiries) AS s(id, created_at, fate, expires_at)
         WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id
+          AND h.expires_at = s.expires_at AND h.expires_at BETWEEN first_expiry AND last_expiry
           AND s.fate IS NOT NULL AND h.expires_at <> s.fate;
         GET DIAGNOSTICS rows_moved = ROW_COUNT;
-        SELECT array_agg(s.id), array_agg(s.created_at) INTO ids, createds
-        FROM unnest(ids, createds, fates) AS s(id, created_at, fate) WHERE s.fate IS NULL;
+        SELECT array_agg(s.id), array_agg(s.created_at), array_agg(s.expires_at)
+        INTO ids, createds, expiries
+        FROM unnest(ids, createds, fates, expiries) AS s(id, created_at, fate, expires_at)
+        WHERE s.fate IS NULL;
         IF ids IS NOT NULL THEN
             protected := copy_held('history_record', 'history_record', p_at, p_at,
-                'r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))',
+                -- The range of the step, or each step would read all of the account.
+                'r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))'
+                ' AND r.created_at >= (SELECT min(c) FROM unnest($6) c)'
+                ' AND r.created_at <= (SELECT max(c) FROM unnest($6) c)',
                 p_account, ids, createds);
             DELETE FROM history_record h
-            USING unnest(ids, createds) AS s(id, created_at)
-            WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id;
+            USING unnest(ids, createds, expiries) AS s(id, created_at, expires_at)
+            WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id
+              AND h.expires_at = s.expires_at
+              AND h.expires_at BETWEEN first_expiry AND last_expiry;
             GET DIAGNOSTICS rows_destroyed = ROW_COUNT;
             PERFORM ledger_append(p_at, 'history_record', 'setting change', 'setting',
                                   NULL, NULL, rows_destroyed, protected);
@@ -483,27 +515,48 @@ BEGIN
             p_name, part.upper, p_at USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF p_table = 'history_record' THEN
+        -- By its key for each account that moves: joined otherwise, every row might be read.
         EXECUTE format(
-            'SELECT m.account_key FROM history_move m JOIN %I r USING (account_key) LIMIT 1', p_name)
+            'SELECT m.account_key FROM history_move m, LATERAL (SELECT FROM %I r'
+            ' WHERE r.account_key = m.account_key LIMIT 1) its LIMIT 1', p_name)
         INTO moving;
         IF moving IS NOT NULL THEN
             RAISE EXCEPTION 'partition % holds rows that are still to be moved', p_name
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
     END IF;
-    -- Without the lock, so that placing a hold never waits for a long copy;
-    -- the last step looks again under it.
+    -- Without the lock, so that placing a hold never waits for a long copy.
     PERFORM copy_held(p_name::regclass, p_table, p_at, p_at);
     RETURN QUERY
     INSERT INTO partition_drop AS d (name, table_name, table_oid, lower, upper, begun_at)
     VALUES (p_name, p_table, part.table_oid, part.lower, part.upper, p_at)
-    ON CONFLICT (name) DO UPDATE SET table_oid = part.table_oid, begun_at = p_at
+    ON CONFLICT (name) DO UPDATE SET table_oid = part.table_oid, begun_at = p_at, holds_seen = NULL
     RETURNING d.table_oid, d.lower, d.upper;
 END
 $$;
 
--- Last step of a drop: holds are looked at once more, the detached table goes,
--- and the ledger says so, all in one transaction.
+-- Middle step of a drop, when nobody writes to the detached table any more: what is
+-- held is copied, again without the lock, and the rows are counted.
+CREATE FUNCTION settle_drop(p_name text, p_at timestamptz) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = trafficlog, pg_temp
+AS $$
+DECLARE
+    intent partition_drop;
+    seen text[];
+    protected bigint;
+BEGIN
+    SELECT * INTO STRICT intent FROM partition_drop d WHERE d.name = p_name;
+    -- Before the copy: a hold that is placed meanwhile has not been seen.
+    seen := ARRAY(SELECT h.hold_id FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at);
+    protected := copy_held(p_name::regclass, intent.table_name, p_at, p_at);
+    UPDATE partition_drop d SET holds_seen = seen, held = protected
+    WHERE d.name = p_name AND NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = intent.table_oid);
+    RETURN count_rows(p_name);
+END
+$$;
+
+-- Last step of a drop: holds that came since are looked at under the lock, the detached
+-- table goes, and the ledger says so, all in one transaction.
 CREATE FUNCTION finish_drop(p_name text, p_at timestamptz, p_rows bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = trafficlog, pg_temp
 AS $$
@@ -520,7 +573,15 @@ BEGIN
         RAISE EXCEPTION '% is not the table whose drop began', p_name
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    protected := copy_held(p_name::regclass, intent.table_name, p_at, p_at);
+    -- The rows are those that were looked at; only a new hold makes a difference.
+    IF intent.holds_seen IS NULL OR EXISTS (
+        SELECT 1 FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at
+                                     AND h.hold_id <> ALL (intent.holds_seen)
+    ) THEN
+        protected := copy_held(p_name::regclass, intent.table_name, p_at, p_at);
+    ELSE
+        protected := intent.held;
+    END IF;
     EXECUTE format('DROP TABLE %I', p_name);
     PERFORM ledger_append(p_at, intent.table_name, p_name, 'expired',
                           intent.lower, intent.upper, p_rows, protected);

@@ -54,9 +54,9 @@ SELECT d.name, d.table_name, d.lower, d.upper, d.begun_at,
 FROM partition_drop d LEFT JOIN pg_inherits i ON i.inhrelid = d.table_oid
 ORDER BY d.upper, d.name;
 
--- name: count_rows(name)$
--- How many rows a partition holds.
-SELECT count_rows(:name);
+-- name: settle_drop(name, at)$
+-- Middle step of a drop; gives how many rows the detached table holds.
+SELECT settle_drop(:name, :at);
 
 -- name: finish_drop(name, at, rows)$
 -- Last step of a drop; gives how many rows a hold kept.

@@ -124,10 +124,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Begin:
-    """A retention run that is killed in the drop of a partition."""
+    """A retention run that is killed in the drop of a partition, after one of its steps."""
 
     which: int
-    detach: bool
+    after: str
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,16 @@ class Pass:
 
 @dataclass(frozen=True)
 class Reach:
-    """Time passes until something is due, or a microsecond less or more."""
+    """Time passes until something of a kind is due, or a microsecond less or more."""
 
+    what: str
     which: int
     ticks: int
+
+
+@dataclass(frozen=True)
+class Ripen:
+    """Time passes until the next partition with rows may be dropped."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +183,12 @@ Command = (
     | Begin
     | Pass
     | Reach
+    | Ripen
     | Policy
     | Restart
 )
 
-ACCOUNTS = st.sampled_from("abc")
+ACCOUNTS = st.sampled_from("aaaabbc")
 RECORDS = st.sampled_from(["m1", "m2", "m3"])
 DAYS = st.sampled_from([1, 2, 7, 30, 60, 61, 90, 365, 1095]) | st.integers(1, 1095)
 SOME = st.integers(0, 9)
@@ -191,6 +198,9 @@ WITHHELD = st.sampled_from([(), (), (), ("message",), ("from",), ("to", "message
 AGES = st.one_of(
     st.integers(-10, 70 * MINUTES_A_DAY),
     st.integers(-10, 10),
+    st.integers(0, 5 * MINUTES_A_DAY),
+    # Soon to be gone.
+    st.integers(57 * MINUTES_A_DAY, 60 * MINUTES_A_DAY),
     # Whole days: at the boundary of a setting or of the law.
     st.sampled_from([1, 2, 7, 30, 60]).map(lambda days: days * MINUTES_A_DAY),
 )
@@ -205,57 +215,78 @@ sent = st.builds(
     ip=st.integers(0, 2),
     dontlog=WITHHELD,
 )
-ingest = st.builds(Ingest, st.lists(sent, min_size=1, max_size=3).map(tuple), WRITERS)
-setting = st.builds(Setting, ACCOUNTS, st.none() | DAYS | DAYS)
-passing = st.builds(Pass, st.integers(1, 40 * MINUTES_A_DAY) | st.integers(1, 60))
-reaching = st.builds(Reach, st.integers(0, 3), TICKS)
+ingest = st.builds(Ingest, st.lists(sent, min_size=1, max_size=4).map(tuple), WRITERS)
+again = st.builds(SendAgain, SOME, st.integers(1, 3), WRITERS)
+later = st.builds(
+    Later,
+    SOME,
+    st.integers(0, 3),
+    st.sampled_from([None, "created", "sent", "delivered", "failed"]),
+    st.booleans(),
+    st.integers(0, 2),
+    WITHHELD,
+    WRITERS,
+)
+setting = st.builds(Setting, ACCOUNTS, st.sampled_from([None, 1, 2, 7, 30, 60, 90, 365]) | DAYS)
+step = st.builds(Step, ACCOUNTS, st.integers(1, 2))
+passing = st.builds(Pass, st.integers(1, 60) | st.integers(1, 40 * MINUTES_A_DAY))
+reaching = st.builds(
+    Reach,
+    st.sampled_from(["hold", "hold", "shown", "shown", "stored", "partition", "policy"]),
+    st.integers(0, 3),
+    TICKS,
+)
 placing = st.builds(
     Place,
     st.sampled_from(["account", "number", "ip", "record"]),
     SOME,
-    st.integers(1, 100) | st.integers(1, 366),
+    st.integers(1, 366),
     st.just((None, None))
     | st.sampled_from([(None, 1), (3, None), (30, 1), (70, -1), (None, -1), (10, 0)]),
 )
+ending = st.builds(Release, SOME) | st.builds(Extend, SOME, st.integers(1, 300))
+erasing = st.builds(Erase, ACCOUNTS, RECORDS)
+beginning = st.builds(Begin, SOME, st.sampled_from(["begun", "detached", "settled"]))
+running = st.just(Run())
+policy = st.builds(
+    Policy,
+    st.sampled_from(["traffic_record", "history_record"]),
+    st.integers(11, 3 * MINUTES_A_DAY),
+    st.sampled_from([1, 7, 30, 60, 61, 120]),
+)
 anything = st.one_of(
     ingest,
-    ingest,
-    ingest,
-    st.builds(SendAgain, SOME, st.integers(1, 3), WRITERS),
-    st.builds(
-        Later,
-        SOME,
-        st.integers(0, 3),
-        st.sampled_from([None, "created", "sent", "delivered", "failed"]),
-        st.booleans(),
-        st.integers(0, 2),
-        WITHHELD,
-        WRITERS,
-    ),
+    again,
+    later,
     setting,
-    setting,
-    st.builds(Step, ACCOUNTS, st.integers(1, 2)),
+    step,
+    passing,
+    reaching,
+    placing,
+    ending,
+    erasing,
+    running,
+    beginning,
+    policy,
     st.just(Move()),
-    placing,
-    placing,
-    st.builds(Release, SOME) | st.builds(Extend, SOME, st.integers(1, 300)),
-    st.builds(Erase, ACCOUNTS, RECORDS),
-    st.just(Run()),
-    st.builds(Begin, SOME, st.booleans()),
-    passing,
-    passing,
-    reaching,
-    reaching,
-    st.builds(
-        Policy,
-        st.sampled_from(["traffic_record", "traffic_record", "history_record"]),
-        st.integers(11, 3 * MINUTES_A_DAY),
-        st.sampled_from([1, 7, 30, 60, 61, 120]),
-    )
-    | st.builds(Restart, WRITERS)
-    | st.builds(Close, ACCOUNTS),
+    st.builds(Restart, WRITERS),
+    st.builds(Close, ACCOUNTS),
+)
+# What is more likely to go wrong than single commands: one thing in the middle of another.
+groups = st.one_of(
+    st.tuples(anything),
+    st.tuples(ingest, ingest),
+    st.tuples(setting, step, anything),
+    st.tuples(placing, erasing),
+    st.tuples(st.builds(Ripen), beginning, anything),
+    st.tuples(st.builds(Ripen), placing, beginning, ending, running),
+    st.tuples(passing, anything, running),
+    st.tuples(setting, reaching, running),
+    st.tuples(placing, st.builds(Ripen), running, reaching, running),
+    st.tuples(reaching, later),
+    st.tuples(policy, passing, ingest),
 )
 # Without something stored there is little that could go wrong.
-sequences = st.tuples(ingest, st.lists(anything, min_size=6, max_size=30)).map(
-    lambda both: [both[0], *both[1]]
+sequences = st.tuples(ingest, st.lists(groups, min_size=4, max_size=20)).map(
+    lambda both: [both[0], *(command for group in both[1] for command in group)]
 )

@@ -264,6 +264,18 @@ class Oracle:
             }
         )
 
+    def next_due(self) -> datetime | None:
+        """When the next attached partition with rows may be dropped."""
+        return min(
+            (
+                end_of_day(row.expires)
+                for table in (self.traffic, self.history)
+                for row in table.values()
+                if not row.detached and end_of_day(row.expires) > self.now
+            ),
+            default=None,
+        )
+
     def is_to_be_moved(self, data_class: str, lower: datetime) -> bool:
         """Whether a partition holds history that a changed setting still moves."""
         return data_class == HISTORY and any(
@@ -324,13 +336,24 @@ class Oracle:
         for key in keys:
             del self.table(data_class)[key]
 
-    def boundaries(self) -> list[datetime]:
-        """Every instant ahead at which something changes of itself."""
-        instants = {h.ends_at for h in self.holds if not h.released}
-        instants |= {start for changes in self.policies.values() for start, _ in changes}
-        for data_class in (TRAFFIC, HISTORY):
-            for row in self.table(data_class).values():
-                instants |= {row.expires, end_of_day(row.expires)}
+    def boundaries(self, what: str) -> list[datetime]:
+        """Every instant ahead at which something of a kind changes of itself."""
+        rows = [*self.traffic.values(), *self.history.values()]
+        match what:
+            case "hold":
+                instants = {h.ends_at for h in self.holds if not h.released}
+            case "shown":
+                instants = {
+                    key[1] + self.accounts[key[0]].days * DAY
+                    for name in self.accounts
+                    for key in self.visible(name)
+                }
+            case "stored":
+                instants = {row.expires for row in rows}
+            case "partition":
+                instants = {end_of_day(row.expires) for row in rows}
+            case _:
+                instants = {start for changes in self.policies.values() for start, _ in changes}
         return sorted(instant for instant in instants if instant > self.now)
 
 

@@ -1,9 +1,10 @@
 """The drop of one partition, step by step.
 
 What is held is copied and the intent written down; the partition is detached,
-concurrently where the server can; what the detached table holds is counted; then, in
-one transaction, the holds are looked at again, the table is dropped and the ledger
-written. A run that is killed anywhere leaves an intent which the next run finishes.
+concurrently where the server can; what is held in the detached table is copied once
+more, and its rows are counted; then, in one transaction, a hold that came since is
+looked at, the table is dropped and the ledger written. A run that is killed anywhere
+leaves an intent which the next run finishes.
 """
 
 from __future__ import annotations
@@ -134,8 +135,8 @@ class Drops:
 
     async def finish(self, table: str, name: str, bounds: Bounds, now: datetime) -> Dropped:
         """Drops the detached table, with its line in the ledger."""
-        # Counted outside of the last transaction: nothing writes to it any more.
-        count = await queries.count_rows(self._connection, name=name)
+        # Copied and counted outside of the last transaction: nothing writes to it any more.
+        count = await queries.settle_drop(self._connection, name=name, at=now)
 
         async def finish() -> int:
             return int(await queries.finish_drop(self._connection, name=name, at=now, rows=count))
