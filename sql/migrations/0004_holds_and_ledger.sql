@@ -169,7 +169,8 @@ BEGIN
     EXECUTE format($sql$
         WITH protected AS (
             SELECT r.account_key, r.created_at, r.expires_at, %1$s AS stored_id,
-                   jsonb_strip_nulls(to_jsonb(r)) AS content
+                   -- Without what has a column of its own.
+                   jsonb_strip_nulls(to_jsonb(r)) - '{account_key,created_at,id,expires_at}'::text[] AS content
             FROM %2$s r
             WHERE (%3$s) AND (%7$s) AND EXISTS (
                 SELECT 1 FROM abuse_hold h
