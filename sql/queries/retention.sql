@@ -48,7 +48,6 @@ SELECT table_oid, lower, upper FROM begin_drop(:table_name, :name, :at);
 -- name: drops_begun()
 -- Drops that were begun and not finished.
 SELECT d.name, d.table_name, d.lower, d.upper, d.begun_at,
-       to_regclass(quote_ident(d.name)) IS NOT NULL AS there,
        i.inhrelid IS NOT NULL AS attached,
        coalesce(i.inhdetachpending, false) AS detach_pending
 FROM partition_drop d LEFT JOIN pg_inherits i ON i.inhrelid = d.table_oid

@@ -119,7 +119,7 @@ class Machine:
     @singledispatchmethod
     async def do(self, command: c.Command) -> None:
         """Carries a command out on both."""
-        raise NotImplementedError(command)
+        raise TypeError(f"no command: {command}")
 
     @do.register
     async def _(self, command: c.Ingest) -> None:

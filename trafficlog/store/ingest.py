@@ -71,7 +71,7 @@ class DebugLine:
 
 @dataclass(slots=True)
 class Batch:
-    """What one request wants stored; ``size_bytes`` is what it weighs in the buffer."""
+    """What one request wants stored: its reports, and lines of the debug log."""
 
     reports: list[Report]
     debug_lines: list[DebugLine] = field(default_factory=list)

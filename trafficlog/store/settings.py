@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from trafficlog.store.database import Database
 
-BEGINNING = datetime.min.replace(tzinfo=UTC)
-
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
