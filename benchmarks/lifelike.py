@@ -5,35 +5,19 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import orjson
+
+from trafficlog.simulate.pools import USER_AGENTS, Pools, account_id, tail_weights
 
 Record = dict[str, Any]
 
 # Most customers keep the default; with these a batch meets about ten settings at once.
 HISTORY_DAYS = (90, 90, 90, 90, 30, 90, 7, 14, 60, 90, 120, 180, 365, 730, 1095, None)
-# Frequency falls with rank as words and callers do: a few accounts make half of the traffic.
-TAIL_EXPONENT = 1.1
 CREATED_WITHIN = timedelta(minutes=5)
-POOL = 2_000
 
 _KINDS = ("sms", "sms", "sms", "sms", "sms", "sms", "sms", "sms", "mms", "call")
-_PREFIXES = ("+4670", "+4672", "+4673", "+4676", "+4679", "+4791", "+4520", "+35840", "+4915")
-_SENDER_NAMES = ("Acme", "Bank", "Tandlakare", "MinPost", "Verify", "Taxi24", "71700", "72456")
-_TEXT = (
-    "your code is order package delivered tomorrow at between the booking has been confirmed "
-    "reply STOP to end welcome back time for appointment invoice paid thanks hälsningar från "
-    "nästa besök är bokat klockan vänligen svara JA för att bekräfta ditt paket finns att hämta"
-)
-_USER_AGENTS = (
-    "acme-gateway/4.2 (linux; x86_64)",
-    "python-requests/2.32.3",
-    "kannel/1.4.5",
-    "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0",
-)
 
 
 @dataclass(frozen=True)
@@ -50,11 +34,6 @@ class Lot:
         return sum(map(len, self.lines)) / len(self.lines) + 1
 
 
-def account_id(number: int) -> str:
-    """The name of the account of this rank."""
-    return f"customer-{number:04}"
-
-
 def history_days(number: int) -> int | None:
     """How long the account of this rank keeps its history; None: not at all."""
     return HISTORY_DAYS[number % len(HISTORY_DAYS)]
@@ -65,8 +44,9 @@ class Traffic:
 
     def __init__(self, accounts: int, seed: int = 1) -> None:
         self._random = random.Random(seed)
+        self._pools = Pools(self._random)
         self._accounts = [account_id(n) for n in range(accounts)]
-        self._weights = list(accumulate((n + 1) ** -TAIL_EXPONENT for n in range(accounts)))
+        self._weights = tail_weights(accounts)
         self._without_history = {account_id(n) for n in range(accounts) if not history_days(n)}
 
     def lot(self, count: int) -> Lot:
@@ -89,6 +69,10 @@ class Traffic:
         self._random.shuffle(reports)
         return self._as_lot(reports)
 
+    def shuffle(self, lines: list[bytes]) -> None:
+        """Puts lines in no order."""
+        self._random.shuffle(lines)
+
     def _as_lot(self, records: list[Record]) -> Lot:
         kept = sum(record["account"] not in self._without_history for record in records)
         return Lot(records, [orjson.dumps(record) for record in records], kept)
@@ -97,7 +81,7 @@ class Traffic:
         draw = self._random
         kind = draw.choice(_KINDS)
         incoming = draw.random() < 0.3
-        ours, theirs = draw.choice(self._senders), draw.choice(self._numbers)
+        ours, theirs = draw.choice(self._pools.senders), draw.choice(self._pools.numbers)
         record: Record = {
             "id": f"{kind[0]}{draw.getrandbits(128):032x}",
             "account": account,
@@ -106,8 +90,8 @@ class Traffic:
             "from": theirs if incoming else ours,
             "to": ours if incoming else theirs,
             "created": _time(created),
-            "ip": draw.choice(self._ips),
-            "user_agent": draw.choice(_USER_AGENTS),
+            "ip": draw.choice(self._pools.ips),
+            "user_agent": draw.choice(USER_AGENTS),
         }
         if kind == "call":
             record |= {"status": "ongoing", "owner": f"trunk-{draw.randrange(8)}"}
@@ -116,7 +100,7 @@ class Traffic:
             "status": "received" if incoming else "sent",
             "parts": draw.choice((1, 1, 1, 2, 3)),
             "cost": draw.choice((3500, 5200, 7000, 10500)),
-            "message": draw.choice(self._texts),
+            "message": draw.choice(self._pools.texts),
         }
         if draw.random() < 0.5:
             record["owner"] = f"user-{draw.randrange(500)}"
@@ -137,30 +121,6 @@ class Traffic:
         if record["direction"] == "outgoing" and draw.random() < 0.05:
             return report | {"status": "failed"}
         return report | {"status": "delivered", "delivered": updated}
-
-    @cached_property
-    def _numbers(self) -> list[str]:
-        draw = self._random
-        return [draw.choice(_PREFIXES) + f"{draw.randrange(10**7):07}" for _ in range(20_000)]
-
-    @cached_property
-    def _senders(self) -> list[str]:
-        return [*_SENDER_NAMES * 20, *self._random.choices(self._numbers, k=POOL)]
-
-    @cached_property
-    def _ips(self) -> list[str]:
-        draw = self._random
-        v4 = [f"198.51.{draw.randrange(256)}.{draw.randrange(1, 255)}" for _ in range(POOL)]
-        return v4 + [f"2001:db8::{draw.randrange(1, 65536):x}" for _ in range(POOL // 8)]
-
-    @cached_property
-    def _texts(self) -> list[str]:
-        draw, words = self._random, _TEXT.split()
-        return [
-            " ".join(draw.choices(words, k=draw.randrange(3, 22)))
-            + draw.choice(("", "", f" {draw.randrange(10**6)}", " 😀"))
-            for _ in range(POOL)
-        ]
 
 
 def _time(at: datetime) -> str:

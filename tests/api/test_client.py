@@ -1,115 +1,41 @@
-"""The client against a server that fails in the ways a network and a service do.
-
-The server is aiohttp's own on the loopback interface. It stands for the service's
-contract only where the service itself cannot be made to fail on demand.
-"""
+"""The poster against a server that fails in the ways a network and a service do."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import orjson
 import pytest
 import pytest_asyncio
-import zstandard
 from aiohttp import web
 
+from tests.api.flaky import FlakyService, flaky_service, problem
 from trafficlog.client import (
     AnswerUnreadableError,
     IngestAnswer,
+    Poster,
     Rejection,
     RequestRefusedError,
     Retry,
     RetryPolicy,
     ServiceUnreachableError,
-    TrafficlogClient,
 )
 from trafficlog.errors import InvalidValueError, KeyMissingError, ScopeMissingError
 
 FAST = RetryPolicy(first_seconds=0.01, pause_seconds_max=0.05, give_up_after_seconds=5.0)
 
 
-class FlakyService:
-    """Answers each request by the next step of ``script``, and as the service when it is over."""
-
-    def __init__(self) -> None:
-        self.script: list = []
-        self.requests: list[web.Request] = []
-        self.stored: dict[str, dict] = {}
-        self.records_max = 10_000
-        self.record_bytes_max = 100_000
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answers one request."""
-        body = await request.read()
-        self.requests.append(request)
-        if request.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        elif request.headers.get("Content-Encoding") == "zstd":
-            body = zstandard.ZstdDecompressor().decompress(body)
-        step = self.script.pop(0) if self.script else None
-        if isinstance(step, web.Response):
-            return step
-        if step == "drop":
-            request.transport.abort()
-            return web.Response()
-        if step == "sleep":
-            await asyncio.sleep(1.0)
-        lines = body.splitlines()
-        if len(lines) > self.records_max or max(map(len, lines)) > self.record_bytes_max:
-            return problem(413, "too much at once")
-        answer = self.answer([orjson.loads(line) for line in lines])
-        if step == "lose the answer":
-            request.transport.abort()
-        return answer
-
-    def answer(self, records: list[dict]) -> web.Response:
-        """Stores records by their id; refuses those without."""
-        counts = {"accepted": 0, "duplicates": 0}
-        rejected = []
-        for index, record in enumerate(records):
-            if "id" not in record:
-                rejected.append({"index": index, "field": "id", "code": "missing", "detail": "x"})
-            elif record["id"] in self.stored:
-                counts["duplicates"] += 1
-            else:
-                counts["accepted"] += 1
-                self.stored[record["id"]] = record
-        status = 422 if len(rejected) == len(records) else 200
-        return web.json_response({**counts, "updated": 0, "rejected": rejected}, status=status)
-
-
-def problem(status: int, detail: str, **headers: str) -> web.Response:
-    """A problem document, as the service answers errors."""
-    body = {"type": "about:blank", "title": "x", "status": status, "code": "x", "detail": detail}
-    return web.json_response(
-        body, status=status, headers=headers, content_type="application/problem+json"
-    )
-
-
 @pytest_asyncio.fixture
 async def flaky():
     """A server on a port of its own, which fails as it is told to."""
-    service = FlakyService()
-    app = web.Application(client_max_size=2**30)
-    app.router.add_post("/v1/records", service.handle)
-    # The bodies are looked at as they came.
-    runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    service.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield service
-    await runner.cleanup()
+    async with flaky_service() as service:
+        yield service
 
 
-def client(service: FlakyService, **options) -> TrafficlogClient:
-    """A client of ``service`` that does not wait long."""
-    return TrafficlogClient(service.url, "secret", **{"retry": FAST} | options)
+def client(service: FlakyService, **options) -> Poster:
+    """A poster to ``service`` that does not wait long."""
+    return Poster(service.url, "secret", **{"retry": FAST} | options)
 
 
 def records(count: int) -> list[dict]:
@@ -195,7 +121,7 @@ async def test_a_service_that_comes_back_is_found():
         await web.TCPSite(runner, "127.0.0.1", port).start()
 
     starting = asyncio.create_task(start_later())
-    async with TrafficlogClient(f"http://127.0.0.1:{port}", "k", retry=FAST) as posting:
+    async with Poster(f"http://127.0.0.1:{port}", "k", retry=FAST) as posting:
         assert (await posting.post_records(records(2))).accepted == 2
         assert posting.counters.retries > 0
     await starting
@@ -296,26 +222,55 @@ async def test_a_record_that_is_too_large_is_rejected_and_the_others_stored(flak
     assert (rejection.index, rejection.code) == (2, "body_too_large")
 
 
-async def test_another_server_at_the_url_is_told(flaky):
-    """A page that is no answer of trafficlog's is an error, not a success."""
-    flaky.script = [web.Response(text="<html>welcome</html>", content_type="text/html")]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<html>welcome</html>",
+        "{}",
+        '{"accepted": 1}',
+        '{"accepted": 3}',
+        '{"accepted": 1, "rejected": [{"index": 2}]}',
+    ],
+)
+async def test_another_server_at_the_url_is_told(flaky, text):
+    """What does not say of each record what became of it is an error, not a success."""
+    flaky.script = [web.Response(text=text)]
     async with client(flaky) as posting:
         with pytest.raises(AnswerUnreadableError, match="does not answer as trafficlog"):
-            await posting.post_records(records(1))
+            await posting.post_records(records(2))
+
+
+async def test_a_body_that_cannot_be_read_is_halved_until_the_record_is_found(flaky):
+    """When the service itself cannot read a body, only the record that spoils it is refused."""
+    flaky.poison = "r3"
+    async with client(flaky) as posting:
+        answer = await posting.post_records(records(8))
+    assert answer.accepted == 7
+    (rejection,) = answer.rejected
+    assert (rejection.index, rejection.code) == (3, "body_unreadable")
+
+
+async def test_requests_are_bounded_in_bytes(flaky):
+    """However many records a request may have; a record larger than that goes alone."""
+    given = [{"id": f"r{number}", "message": "x" * 100 * (number % 3)} for number in range(30)]
+    async with client(flaky, batch_bytes_max=160, encoding="identity") as posting:
+        assert (await posting.post_records(given)).accepted == 30
+    assert all(int(each.headers["Content-Length"]) <= 230 for each in flaky.requests)
+    assert len(flaky.requests) == 20
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http://[::1"])
 def test_a_url_that_is_none_is_refused_at_once(url):
     """A typing error is told before anything is read."""
     with pytest.raises(InvalidValueError, match="url"):
-        TrafficlogClient(url, "k")
+        Poster(url, "k")
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "ä"])
 def test_a_key_that_is_none_is_refused_and_not_shown(key):
     """A key never becomes part of a message."""
     with pytest.raises(InvalidValueError, match="key") as caught:
-        TrafficlogClient("http://127.0.0.1", key)
+        Poster("http://127.0.0.1", key)
     assert not key or key not in caught.value.detail.replace("an API key as", "")
 
 

@@ -7,11 +7,10 @@ first line, and what the service has already it counts among the duplicates.
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from trafficlog.client import RetryPolicy, ServiceUnreachableError, TrafficlogClient
+from trafficlog.client import Poster, RetryPolicy, ServiceUnreachableError
 from trafficlog.errors import TrafficlogError
 from trafficlog.ship.follow import open_log
 from trafficlog.ship.kannel import LineUnreadableError, LogClock, Remark, parse_line
@@ -25,9 +24,10 @@ from trafficlog.ship.summary import (
     ShipSummary,
     UnreadableLine,
 )
+from trafficlog.stopping import stopped_by_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from trafficlog.client import IngestAnswer
     from trafficlog.ship.follow import LogReader
@@ -50,7 +50,7 @@ async def ship_kannel(
             reached for ``give_up_after_seconds``, or the file cannot be read on.
     """
     progress = progress or NoProgress()
-    client = TrafficlogClient(
+    client = Poster(
         options.url,
         options.key,
         batch_records_max=options.batch_records_max,
@@ -70,29 +70,8 @@ async def ship_kannel_until_signal(
     options: ShipOptions, progress: Progress | None = None
 ) -> ShipSummary:
     """As ``ship_kannel``; the first SIGINT or SIGTERM stops it, and a second one at once."""
-    stop = asyncio.Event()
-    with _stopped_by_signals(stop):
+    with stopped_by_signals() as stop:
         return await ship_kannel(options, progress, stop)
-
-
-@contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-
-    def on_signal() -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
-        stop.set()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for each in signals:
-        loop.add_signal_handler(each, on_signal)
-    try:
-        yield
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)
 
 
 class _Shipment:
@@ -102,7 +81,7 @@ class _Shipment:
         self,
         options: ShipOptions,
         reader: LogReader,
-        client: TrafficlogClient,
+        client: Poster,
         progress: Progress,
         stop: asyncio.Event,
     ) -> None:
