@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 
 GENESIS: Final = hashlib.sha256(b"trafficlog purge ledger").digest()
 
+# An instant as it is read from a file: with its zone, or it is none.
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """One thing destroyed: what, why, when, how many rows, and how many a hold kept."""
 
     seq: int
-    at: datetime
+    at: Instant
     data_class: str
     object: str
     reason: str
-    lower: datetime | None
-    upper: datetime | None
+    lower: Instant | None
+    upper: Instant | None
     rows: int
     held: int
     previous: bytes
@@ -69,38 +72,62 @@ class LedgerReport:
     faults: tuple[str, ...]
 
 
+class Chain:
+    """Checks the chain as it is read, entry by entry, from its beginning."""
+
+    def __init__(self) -> None:
+        self._previous = GENESIS
+        self._expected_seq = 1
+        self._faults: list[str] = []
+
+    def add(self, entry: LedgerEntry) -> None:
+        """Notes every way in which the next entry does not follow on those before."""
+        if entry.seq != self._expected_seq:
+            self._faults.append(f"entry {self._expected_seq} is missing: entry {entry.seq} follows")
+        if entry.previous != self._previous:
+            self._faults.append(f"entry {entry.seq} does not follow on the one before it")
+        if entry.computed_hash() != entry.hash:
+            self._faults.append(f"entry {entry.seq} was changed: its hash does not fit its content")
+        self._previous, self._expected_seq = entry.hash, entry.seq + 1
+
+    def report(self) -> LedgerReport:
+        """What was found up to here."""
+        return LedgerReport(self._expected_seq - 1, self._previous, tuple(self._faults))
+
+
 def verify_chain(entries: Iterable[LedgerEntry]) -> LedgerReport:
     """Checks the whole chain from its beginning."""
-    previous, expected_seq, faults = GENESIS, 1, []
+    chain = Chain()
     for entry in entries:
-        if entry.seq != expected_seq:
-            faults.append(f"entry {expected_seq} is missing: entry {entry.seq} follows")
-        if entry.previous != previous:
-            faults.append(f"entry {entry.seq} does not follow on the one before it")
-        if entry.computed_hash() != entry.hash:
-            faults.append(f"entry {entry.seq} was changed: its hash does not fit its content")
-        previous, expected_seq = entry.hash, entry.seq + 1
-    return LedgerReport(expected_seq - 1, previous, tuple(faults))
-
-
-class _ExportedEntry(msgspec.Struct):
-    """An entry as ``ledger export --json`` writes it: hashes in hexadecimal."""
-
-    seq: int
-    at: datetime
-    data_class: str
-    object: str
-    reason: str
-    lower: datetime | None
-    upper: datetime | None
-    rows: int
-    held: int
-    previous: str
-    hash: str
+        chain.add(entry)
+    return chain.report()
 
 
 class _Export(msgspec.Struct):
-    entries: list[_ExportedEntry]
+    entries: list[dict[str, Any]]
+
+
+def read_export(content: bytes) -> list[LedgerEntry]:
+    """The entries in what ``ledger export --json`` wrote, whatever they say.
+
+    Raises:
+        InvalidValueError: the file is not such an export.
+    """
+    try:
+        exported = msgspec.json.decode(content, type=_Export)
+        return [
+            msgspec.convert(
+                # JSON has no bytes: the hashes are in hexadecimal.
+                each | {name: bytes.fromhex(each[name]) for name in ("previous", "hash")},
+                LedgerEntry,
+                builtin_types=(bytes,),
+            )
+            for each in exported.entries
+        ]
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+        raise InvalidValueError(
+            "--file", content[:40], f"is not what `ledger export --json` writes: {error}"
+        ) from None
 
 
 def verify_export(content: bytes) -> LedgerReport:
@@ -111,23 +138,7 @@ def verify_export(content: bytes) -> LedgerReport:
     Raises:
         InvalidValueError: the file is not such an export.
     """
-    try:
-        exported = msgspec.json.decode(content, type=_Export)
-        entries = [
-            LedgerEntry(
-                **{
-                    **msgspec.structs.asdict(each),
-                    "previous": bytes.fromhex(each.previous),
-                    "hash": bytes.fromhex(each.hash),
-                }
-            )
-            for each in exported.entries
-        ]
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        raise InvalidValueError(
-            "--file", content[:40], f"is not what `ledger export --json` writes: {error}"
-        ) from None
-    return verify_chain(entries)
+    return verify_chain(read_export(content))
 
 
 def _instant(value: datetime | None) -> str:
