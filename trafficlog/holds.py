@@ -39,7 +39,7 @@ class HoldSelector:
             raise InvalidValueError(
                 "selector",
                 given,
-                "a hold covers exactly one of: an account (or one record of it), a number, an IP",
+                "name exactly one of: an account (or one record of it), a number, an IP",
             )
         number = self.number
         if number is not None and not (
@@ -77,16 +77,25 @@ class AbuseHold:
 
 
 def check_purpose(reason: str, case_ref: str) -> None:
-    """A hold states why and in which case.
+    """A hold, and a disclosure, states why and in which case.
 
     Raises:
         InvalidValueError: either is empty or too long.
     """
-    for field, text in (("reason", reason), ("case_ref", case_ref)):
-        if not text.strip() or len(text) > REASON_CHARS_MAX:
-            raise InvalidValueError(
-                field, text, f"must be a text of 1 to {REASON_CHARS_MAX} characters"
-            )
+    check_reason(reason)
+    check_reason(case_ref, "case_ref")
+
+
+def check_reason(text: str, field: str = "reason") -> None:
+    """What staff do is done for a stated reason.
+
+    Raises:
+        InvalidValueError: it is empty or too long.
+    """
+    if not text.strip() or len(text) > REASON_CHARS_MAX:
+        raise InvalidValueError(
+            field, text, f"must be a text of 1 to {REASON_CHARS_MAX} characters"
+        )
 
 
 def check_end(ends_at: datetime, now: datetime, longest: timedelta) -> None:

@@ -60,10 +60,9 @@ WHERE d.created_at >= :lower::timestamptz AND d.created_at < :upper::timestamptz
   AND (:record_id::text IS NULL OR d.record_id = :record_id)
 ORDER BY d.created_at DESC, d.line_id DESC LIMIT :limit;
 
--- name: note_access(at, access_id, expires_at, actor, action, subject, reason, rows)!
+-- name: note_access(at, actor, action, subject, reason, case_ref, rows)!
 -- Notes that staff read or changed personal data.
-INSERT INTO access_log (at, access_id, expires_at, actor, action, subject, reason, rows)
-VALUES (:at, :access_id, :expires_at, :actor, :action, :subject, :reason, :rows);
+SELECT note_access(:at, :actor, :action, :subject, :reason, :case_ref, :rows);
 
 -- name: put_in_transit(id, content, account_key, now)$
 -- Replaces what is in transit under an id, within the time it already has; gives when that ends.

@@ -1,4 +1,7 @@
-"""The legal record is read neither for history nor by operators: the database refuses it."""
+"""The legal record is read neither for history nor by operators: the database refuses it.
+
+Officers read it through one function, which writes the access log.
+"""
 
 import io
 
@@ -7,7 +10,7 @@ import pytest
 
 from tests.sql.roles import as_role
 
-LOCKED_OUT = ["trafficlog_customer", "trafficlog_operator"]
+LOCKED_OUT = ["trafficlog_customer", "trafficlog_operator", "trafficlog_officer"]
 TABLES = ["traffic_record", "traffic_record_20261121"]
 SECRET = "+46700000001"
 # A server may be built without XML, which is as good a refusal.
@@ -171,6 +174,40 @@ async def test_a_cheap_function_does_not_see_rows_before_the_policy(filled):
         await operator.execute("SELECT * FROM trafficlog.held_record WHERE pg_temp.peek(content)")
     assert len(seen) == 1
     assert not any(SECRET in text for text in seen)
+
+
+DISCLOSE = (
+    "SELECT * FROM disclose('acme', NULL, NULL, NULL, '2026-09-01Z', '2026-10-01Z', NULL, NULL,"
+    " NULL, 1000, '2026-11-20Z', 'me', 'order', 'PO-1')"
+)
+
+
+@pytest.mark.parametrize("role", ["trafficlog_ingest", *LOCKED_OUT[:2]])
+async def test_a_disclosure_is_for_officers_alone(filled, role):
+    """No other role may call what reads the legal record."""
+    async with as_role(filled, role, 1) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(DISCLOSE)
+
+
+async def test_an_officer_reads_no_legal_record_without_the_access_log(filled):
+    """What the function gives is what the log says, and an officer cannot write or change that."""
+    async with as_role(filled, "trafficlog_officer") as officer:
+        assert len(await officer.fetch(DISCLOSE)) == 100
+        [entry] = await officer.fetch("SELECT actor, reason, case_ref, rows FROM access_log")
+        assert tuple(entry) == ("me", "order", "PO-1", 100)
+        for statement in (
+            "INSERT INTO access_log DEFAULT VALUES",
+            "UPDATE access_log SET rows = 0",
+            "DELETE FROM access_log",
+            "TRUNCATE access_log",
+            "SELECT * FROM history_record",
+            "SELECT * FROM debug_log",
+            "SELECT history_days FROM account",
+            "UPDATE abuse_hold SET ends_at = now()",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await officer.execute(statement)
 
 
 async def test_ingest_cannot_read_the_parties_of_a_legal_record(filled):

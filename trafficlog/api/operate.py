@@ -35,7 +35,7 @@ HOLD_FIELDS: Final = (
     *("account", "number", "ip", "record", "created_from", "created_to"),
     *("reason", "case_ref", "until"),
 )
-HELD_PARAMETERS: Final = ("after", "limit")
+HELD_PARAMETERS: Final = ("after", "limit", "reason")
 DEBUG_PARAMETERS: Final = ("account", "record", "after", "before", "limit")
 DEBUG_WINDOW: Final = timedelta(days=14)
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,17 +66,18 @@ async def post_hold(request: web.Request, services: Services) -> web.Response:
 async def get_holds(request: web.Request, services: Services) -> web.Response:
     """All holds, newest first."""
     now = services.clock.now()
-    return json_response({"data": [hold_shown(h, now) for h in await services.holds.all()]})
+    holds = await services.holds.all(officer=_is_officer(request))
+    return json_response({"data": [hold_shown(h, now) for h in holds]})
 
 
 async def get_hold(request: web.Request, services: Services) -> web.Response:
     """One hold, with how many copies it covers by class."""
-    hold, held = await services.holds.get(request.match_info["id"])
+    hold, held = await services.holds.get(request.match_info["id"], officer=_is_officer(request))
     return json_response({**hold_shown(hold, services.clock.now()), "held": held})
 
 
 async def get_held_records(request: web.Request, services: Services) -> web.Response:
-    """What a hold keeps, but for legal copies; the access log notes the reading."""
+    """What a hold keeps: legal copies for officers, the others for operators; it is noted."""
     limit = whole_number(request.query, "limit", 100, services.config.page_records_max)
     after = 0
     if "after" in request.query:
@@ -87,6 +88,8 @@ async def get_held_records(request: web.Request, services: Services) -> web.Resp
         now=services.clock.now(),
         after=after,
         limit=limit,
+        reason=request.query.get("reason"),
+        officer=_is_officer(request),
     )
     return json_response(
         {
@@ -94,6 +97,10 @@ async def get_held_records(request: web.Request, services: Services) -> web.Resp
             "next": copies[-1].key if len(copies) == limit else None,
         }
     )
+
+
+def _is_officer(request: web.Request) -> bool:
+    return request[PRINCIPAL].scope == "officer"
 
 
 async def release_hold(request: web.Request, services: Services) -> web.Response:
@@ -160,7 +167,7 @@ async def get_metrics(request: web.Request, services: Services) -> web.Response:
 
 
 def parse_selector(wanted: Mapping[str, Any]) -> HoldSelector:
-    """What a hold is to cover; ``record`` is written ``ACCOUNT/ID``."""
+    """What a hold is to cover, or a disclosure; ``record`` is written ``ACCOUNT/ID``."""
     account, record = text_field(wanted, "account"), text_field(wanted, "record")
     if record is not None:
         named, slash, record = record.partition("/")
@@ -200,9 +207,15 @@ def hold_shown(hold: AbuseHold, now: datetime) -> dict[str, Any]:
 
 ROUTES: Final = (
     Route("POST", "/v1/holds", post_hold, scopes("operator")),
-    Route("GET", "/v1/holds", get_holds, scopes("operator")),
-    Route("GET", "/v1/holds/{id}", get_hold, scopes("operator")),
-    Route("GET", "/v1/holds/{id}/records", get_held_records, scopes("operator"), HELD_PARAMETERS),
+    Route("GET", "/v1/holds", get_holds, scopes("operator", "officer")),
+    Route("GET", "/v1/holds/{id}", get_hold, scopes("operator", "officer")),
+    Route(
+        "GET",
+        "/v1/holds/{id}/records",
+        get_held_records,
+        scopes("operator", "officer"),
+        HELD_PARAMETERS,
+    ),
     Route("POST", "/v1/holds/{id}/release", release_hold, scopes("operator")),
     Route("POST", "/v1/holds/{id}/extend", extend_hold, scopes("operator")),
     Route("GET", "/v1/debug-logs", get_debug_logs, scopes("operator"), DEBUG_PARAMETERS),

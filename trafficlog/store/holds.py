@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from trafficlog.errors import NotFoundError
-from trafficlog.holds import AbuseHold, HoldSelector, check_end, check_purpose
-from trafficlog.partitions import bounds_of
+from trafficlog.errors import InvalidValueError, NotFoundError
+from trafficlog.holds import AbuseHold, HoldSelector, check_end, check_purpose, check_reason
 from trafficlog.queries import queries, rows
 from trafficlog.records import normal_ip, normal_number
-from trafficlog.retention import WIDTHS, DataClass
-from trafficlog.store.settings import policy_book
+from trafficlog.store.access_log import note_access
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from trafficlog.store.database import Database
 
 
@@ -40,6 +39,9 @@ class Holds:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def _staff(self, *, officer: bool) -> AbstractAsyncContextManager[Any]:
+        return self._database.officer() if officer else self._database.operator()
 
     async def place(
         self,
@@ -108,6 +110,8 @@ class Holds:
         """
         check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
         async with self._database.operator() as connection, connection.transaction():
+            # Alone, as it is placed: a destruction that took it for ended is not overtaken.
+            await queries.lock_holds_alone(connection)
             if (
                 await queries.extend_hold(connection, hold_id=hold_id, at=now, ends_at=ends_at)
                 is None
@@ -117,22 +121,22 @@ class Holds:
             await note_access(connection, now, by, "hold.extend", f"hold {hold_id}", hold.reason)
             return hold
 
-    async def get(self, hold_id: str) -> tuple[AbuseHold, dict[str, int]]:
+    async def get(self, hold_id: str, *, officer: bool = False) -> tuple[AbuseHold, dict[str, int]]:
         """A hold, and how many copies it covers by class.
 
         Raises:
             NotFoundError: there is no such hold.
         """
-        async with self._database.operator() as connection:
+        async with self._staff(officer=officer) as connection:
             row = await queries.hold(connection, hold_id=hold_id)
             if row is None:
                 raise NotFoundError(f"there is no hold {hold_id!r}", hold=hold_id)
             counts = await rows(queries.held_counts(connection, hold_id=hold_id))
         return _hold(row), {r["data_class"]: r["rows"] for r in counts}
 
-    async def all(self) -> list[AbuseHold]:
+    async def all(self, *, officer: bool = False) -> list[AbuseHold]:
         """All holds, newest first."""
-        async with self._database.operator() as connection:
+        async with self._staff(officer=officer) as connection:
             return [_hold(row) for row in await rows(queries.holds(connection))]
 
     async def active(self, now: datetime) -> int:
@@ -141,22 +145,47 @@ class Holds:
             return int(await queries.holds_active(connection, now=now))
 
     async def copies(
-        self, hold_id: str, *, by: str, now: datetime, after: int, limit: int
+        self,
+        hold_id: str,
+        *,
+        by: str,
+        now: datetime,
+        after: int,
+        limit: int,
+        reason: str | None = None,
+        officer: bool = False,
     ) -> list[HeldCopy]:
-        """The copies a hold keeps that operators may read; the reading is noted.
+        """The copies a hold keeps that the reader may see; the reading is noted.
+
+        Operators see all but the legal ones, officers these alone. An officer says why;
+        an operator reads for the hold's own reason when none is given.
 
         Raises:
+            InvalidValueError: the reason is missing or not acceptable.
             NotFoundError: there is no such hold.
         """
-        async with self._database.operator() as connection, connection.transaction():
+        if reason is not None:
+            check_reason(reason)
+        elif officer:
+            raise InvalidValueError(
+                "reason", None, "is required to read legal copies", reason_code="missing"
+            )
+        async with self._staff(officer=officer) as connection, connection.transaction():
             row = await queries.hold(connection, hold_id=hold_id)
             if row is None:
                 raise NotFoundError(f"there is no hold {hold_id!r}", hold=hold_id)
             found = await rows(
-                queries.held_records(connection, hold_id=hold_id, after=after, limit=limit)
+                queries.held_records(connection, hold_id=hold_id, after=after, limit=limit, now=now)
             )
             await note_access(
-                connection, now, by, "held.read", f"hold {hold_id}", row["reason"], len(found)
+                connection,
+                now,
+                by,
+                "held.read",
+                f"hold {hold_id}",
+                row["reason"] if reason is None else reason,
+                len(found),
+                row["case_ref"],
             )
         return [
             HeldCopy(
@@ -170,35 +199,6 @@ class Holds:
             )
             for r in found
         ]
-
-
-async def note_access(
-    connection: Any,
-    now: datetime,
-    actor: str,
-    action: str,
-    subject: str,
-    reason: str,
-    count: int = 0,
-) -> None:
-    """Writes to the access log, in the transaction that the access is part of."""
-    policies = policy_book(await rows(queries.policies(connection)))
-    expires_at = policies.expires_at(DataClass.ACCESS, now)
-    bounds = bounds_of(WIDTHS[DataClass.ACCESS], expires_at)
-    await queries.ensure_partition(
-        connection, table_name=DataClass.ACCESS.value, lower=bounds.lower, upper=bounds.upper
-    )
-    await queries.note_access(
-        connection,
-        at=now,
-        access_id=uuid.uuid4(),
-        expires_at=expires_at,
-        actor=actor,
-        action=action,
-        subject=subject,
-        reason=reason,
-        rows=count,
-    )
 
 
 def _not_in_force(hold_id: str) -> NotFoundError:
