@@ -71,6 +71,9 @@ class Executor(Protocol):
     async def move(self, now: datetime, *, guard_clock: bool) -> Report:
         """Moves history only."""
 
+    async def roll_up_usage(self) -> int:
+        """Sums up what was added to the usage statistics."""
+
     async def state(self, now: datetime) -> State:
         """What there is."""
 
@@ -136,6 +139,7 @@ class Jobs:
             self._last_run = began
         else:
             await self._move(executor)
+        await executor.roll_up_usage()
 
     async def observe(self, executor: Executor) -> None:
         """Sets the gauges that tell how retention stands."""

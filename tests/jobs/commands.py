@@ -124,10 +124,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Begin:
-    """A retention run that is killed in the drop of a partition, after one of its steps."""
+    """A retention run that is killed in the drop of a partition, after one of its steps.
+
+    begun: the intent is written; pending: the detach waited for a reader; detached; settled:
+    what is held is copied; undone: in the last transaction; dropped: before the next drop.
+    """
 
     which: int
     after: str
+
+
+@dataclass(frozen=True)
+class Destroy:
+    """A retention run that is killed after some of the copies that no hold keeps are destroyed."""
+
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,7 @@ Command = (
     | Erase
     | Run
     | Begin
+    | Destroy
     | Pass
     | Reach
     | Ripen
@@ -246,7 +258,9 @@ placing = st.builds(
 )
 ending = st.builds(Release, SOME) | st.builds(Extend, SOME, st.integers(1, 300))
 erasing = st.builds(Erase, ACCOUNTS, RECORDS)
-beginning = st.builds(Begin, SOME, st.sampled_from(["begun", "detached", "settled"]))
+STEPS = ("begun", "pending", "detached", "settled", "undone", "dropped")
+beginning = st.builds(Begin, SOME, st.sampled_from(STEPS))
+destroying = st.builds(Destroy, st.integers(1, 2))
 running = st.just(Run())
 policy = st.builds(
     Policy,
@@ -267,6 +281,7 @@ anything = st.one_of(
     erasing,
     running,
     beginning,
+    destroying,
     policy,
     st.just(Move()),
     st.builds(Restart, WRITERS),
@@ -280,6 +295,18 @@ groups = st.one_of(
     st.tuples(placing, erasing),
     st.tuples(st.builds(Ripen), beginning, anything),
     st.tuples(st.builds(Ripen), placing, beginning, ending, running),
+    st.tuples(st.builds(Ripen), beginning, placing, beginning, running),
+    # What a copy says: what the row said last, whatever destroyed it.
+    st.tuples(later, placing, st.one_of(erasing, setting), running),
+    st.tuples(placing, later, st.builds(Ripen), beginning, later, running),
+    st.tuples(running, ending, destroying, anything),
+    st.tuples(
+        st.builds(Setting, ACCOUNTS, st.none()),
+        anything,
+        st.builds(Setting, ACCOUNTS, DAYS),
+        ingest,
+    ),
+    st.tuples(placing, st.builds(Close, ACCOUNTS), ingest, running),
     st.tuples(passing, anything, running),
     st.tuples(setting, reaching, running),
     st.tuples(placing, st.builds(Ripen), running, reaching, running),
@@ -287,6 +314,6 @@ groups = st.one_of(
     st.tuples(policy, passing, ingest),
 )
 # Without something stored there is little that could go wrong.
-sequences = st.tuples(ingest, st.lists(groups, min_size=4, max_size=20)).map(
+sequences = st.tuples(ingest, st.lists(groups, min_size=4, max_size=17)).map(
     lambda both: [both[0], *(command for group in both[1] for command in group)]
 )

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest_asyncio
 
-from tests.jobs.stock import Stock, config
-from trafficlog.store.database import Database
-from trafficlog.store.ingest import RecordWriter
+from tests.jobs.stock import Stock, open_stock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,11 +15,5 @@ if TYPE_CHECKING:
 @pytest_asyncio.fixture
 async def stock(database: str) -> AsyncIterator[Stock]:
     """A fresh store, empty and without partitions."""
-    admin = await asyncpg.connect(
-        database, server_settings={"search_path": "trafficlog", "timezone": "UTC"}
-    )
-    async with Database(database, config()) as pools:
-        writer = RecordWriter(pools, config())
-        await writer.start()
-        yield Stock(database, pools, writer, admin)
-    await admin.close()
+    async with open_stock(database) as opened:
+        yield opened

@@ -109,8 +109,6 @@ class Oracle:
             HISTORY: [(datetime.min.replace(tzinfo=UTC), 90 * DAY)],
         }
     )
-    # (class, lower bound) of the drops that were begun.
-    begun: set[tuple[str, datetime]] = field(default_factory=set)
     # Rows and kept rows by class and reason, as the ledger must add up to.
     ledger: Counter[tuple[str, str]] = field(default_factory=Counter)
     ledger_held: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -165,12 +163,17 @@ class Oracle:
         if told.key in self.traffic:
             known = self.traffic[told.key]
             known.ip = known.ip or told.ip
+            known.updated = _latest(known.updated, told.updated)
             if told.key in self.history and not self.history[told.key].detached:
                 _merge(self.history[told.key], told)
             return "known"
         self.inserted[TRAFFIC] += 1
         self.traffic[told.key] = Row(
-            created + self.period(TRAFFIC, created), told.sender, told.recipient, told.ip
+            created + self.period(TRAFFIC, created),
+            told.sender,
+            told.recipient,
+            told.ip,
+            told.updated,
         )
         if (
             setting.days is not None
@@ -200,10 +203,15 @@ class Oracle:
             return
         self._bury(name)
         if setting.days is None:
-            # Everything up to now was given up, and what stands a little ahead of the clock
-            # while the destruction is under way.
-            left = [k[1] for k, r in self.history.items() if k[0] == name and not r.detached]
-            self._give_up(setting, max([self.now, *left]))
+            # Everything up to now was given up, and so was what stands a little ahead of the
+            # clock while the destruction is under way: that goes at once.
+            self._give_up(setting, self.now)
+            ahead = [
+                key
+                for key, row in self.history.items()
+                if key[0] == name and key[1] > self.now and not row.detached
+            ]
+            self._destroy(HISTORY, ahead, "setting")
         elif days is not None:
             self._give_up(setting, self.now - min(setting.days, days) * DAY)
         setting.days = days
@@ -282,13 +290,30 @@ class Oracle:
             self.accounts[key[0]].moving for key in self._within(data_class, lower)
         )
 
-    def begin(self, data_class: str, lower: datetime, *, detach: bool) -> None:
-        """Begins a drop: copies what is held and, perhaps, detaches."""
+    def begin(self, data_class: str, lower: datetime, *, after: str) -> None:
+        """A drop that is killed after one of its steps, or a run after one of its drops."""
         keys = self._within(data_class, lower)
-        self._keep(data_class, keys)
-        self.begun.add((data_class, lower))
-        for key in keys if detach else ():
+        if after == "begun":
+            return
+        if after == "dropped":
+            self._destroy(data_class, keys, "expired")
+            return
+        for key in keys:
+            # No report reaches it any more: what a hold keeps is its last state.
             self.table(data_class)[key].detached = True
+        if after in {"settled", "undone"}:
+            self._keep(data_class, keys)
+
+    def destroy_copy(self, data_class: str, key: Key) -> None:
+        """A copy is destroyed that no hold keeps any more."""
+        copy = self.copies.pop((data_class, key))
+        assert copy.expires <= self.now
+        assert not self._is_held(data_class, key, copy)
+        self.ledger[data_class, "hold-ended"] += 1
+
+    def copies_due(self) -> list[tuple[str, Key]]:
+        """The copies that no hold keeps any more."""
+        return [(c, k) for (c, k), copy in self.copies.items() if not self._is_held(c, k, copy)]
 
     def _within(self, data_class: str, lower: datetime) -> list[Key]:
         return [
@@ -300,7 +325,6 @@ class Oracle:
         for name in self.accounts:
             while self.accounts[name].moving:
                 self.step(name, 1000)
-        self.begun.clear()
         for data_class in (TRAFFIC, HISTORY):
             over = [
                 key
@@ -308,10 +332,8 @@ class Oracle:
                 if end_of_day(row.expires) <= self.now
             ]
             self._destroy(data_class, over, "expired")
-        for (data_class, key), copy in list(self.copies.items()):
-            if not self._is_held(data_class, key, copy):
-                del self.copies[data_class, key]
-                self.ledger[data_class, "hold-ended"] += 1
+        for data_class, key in self.copies_due():
+            self.destroy_copy(data_class, key)
 
     def _is_held(self, data_class: str, key: Key, row: Row) -> bool:
         return any(
@@ -366,9 +388,13 @@ def _merge(row: Row, told: Told) -> None:
     first, second = (status, message) if later else (message, status)
     row.status = first[0] or second[0]
     row.message = first[1] or second[1]
-    row.updated = max((t for t in (row.updated, told.updated) if t), default=None)
+    row.updated = _latest(row.updated, told.updated)
     row.withheld |= frozenset(told.dontlog)
     _withhold(row)
+
+
+def _latest(*instants: datetime | None) -> datetime | None:
+    return max((t for t in instants if t), default=None)
 
 
 def _withhold(row: Row) -> None:

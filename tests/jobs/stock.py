@@ -14,6 +14,7 @@ from trafficlog.config import Config
 from trafficlog.records import Report
 from trafficlog.retention import HistoryDays, HistoryOff
 from trafficlog.store.accounts import Accounts
+from trafficlog.store.database import Database
 from trafficlog.store.history import History, HistoryFilter
 from trafficlog.store.holds import Holds
 from trafficlog.store.ingest import Batch, DebugLine, Outcome, RecordWriter
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from trafficlog.holds import AbuseHold, HoldSelector
-    from trafficlog.store.database import Database
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -67,6 +67,21 @@ async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) ->
             if found := await condition():
                 return found
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def open_stock(dsn: str) -> AsyncIterator[Stock]:
+    """The store on a database, with a writer of its own."""
+    admin = await asyncpg.connect(
+        dsn, server_settings={"search_path": "trafficlog", "timezone": "UTC"}
+    )
+    try:
+        async with Database(dsn, config()) as pools:
+            writer = RecordWriter(pools, config())
+            await writer.start()
+            yield Stock(dsn, pools, writer, admin)
+    finally:
+        await admin.close()
 
 
 @dataclass

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 import pytest_asyncio
-from asyncpg import ObjectNotInPrerequisiteStateError
+from asyncpg import LockNotAvailableError, ObjectNotInPrerequisiteStateError
 from hypothesis import HealthCheck, example, given, settings
 
 from tests.jobs import commands as c
-from tests.jobs.oracle import DAY, HISTORY, TRAFFIC, Hold, Key, Oracle, Told
+from tests.jobs.oracle import DAY, HISTORY, TRAFFIC, Hold, Key, Oracle, Row, Told
 from tests.jobs.stock import START, TICK, Stock, config
 from trafficlog.errors import ConflictError, NotFoundError
 from trafficlog.holds import HoldSelector
@@ -36,11 +37,11 @@ from trafficlog.store.verify import verify, verify_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime
 
 EXAMPLES = int(os.environ.get("TRAFFICLOG_STATE_MACHINE_EXAMPLES", "120"))
 MINUTE = timedelta(minutes=1)
 NUMBERS = ("+46701", "+46702", "+46703")
+WITHHELD_BITS = {"message": 1, "from": 2, "to": 4}
 ADDRESSES = (None, "192.0.2.1", "192.0.2.2")
 
 # As a fresh database, without the time it takes to make one. Partitions, also detached ones,
@@ -73,7 +74,8 @@ $$
 """
 DETACHED = """
 SELECT d.table_name, d.name FROM partition_drop d
-WHERE NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = d.table_oid)
+WHERE NOT EXISTS (SELECT 1 FROM pg_inherits i
+                  WHERE i.inhrelid = d.table_oid AND NOT i.inhdetachpending)
 """
 
 
@@ -302,12 +304,60 @@ class Machine:
             with pytest.raises(ObjectNotInPrerequisiteStateError):
                 await begin
             return
-        self.oracle.begin(table, lower, detach=command.after != "begun")
+        after = command.after
+        if after == "pending" and await self._has_pending(table):
+            # A table has one at the most.
+            after = "begun"
+        self.oracle.begin(table, lower, after=after)
         await begin
-        if command.after != "begun":
-            await self.retention.drops.detach(table, name, pending=False)
-        if command.after == "settled":
-            await queries.settle_drop(self.retention.connection, name=name, at=self.now)
+        if after == "begun":
+            return
+        if after == "pending":
+            await self._leave_pending(table, name)
+            return
+        await self.retention.drops.detach(table, name, pending=False)
+        if after == "detached":
+            return
+        count = await queries.settle_drop(self.retention.connection, name=name, at=self.now)
+        if after == "settled":
+            return
+        last = self.retention.connection.transaction()
+        await last.start()
+        await queries.finish_drop(self.retention.connection, name=name, at=self.now, rows=count)
+        await (last.commit() if after == "dropped" else last.rollback())
+
+    async def _has_pending(self, table: str) -> bool:
+        return await self.stock.admin.fetchval(
+            "SELECT coalesce(bool_or(detach_pending), false) FROM partition_catalogue"
+            " WHERE table_name = $1",
+            table,
+        )
+
+    async def _leave_pending(self, table: str, name: str) -> None:
+        """A detach that is killed while it waits for a reader."""
+        async with self.stock.transaction(f"SELECT FROM {table}"):
+            await self.retention.connection.execute("SET lock_timeout = '5ms'")
+            with pytest.raises(LockNotAvailableError):
+                await self.retention.connection.execute(
+                    f"ALTER TABLE trafficlog.{table}"
+                    f" DETACH PARTITION trafficlog.{name} CONCURRENTLY"
+                )
+            await self.retention.connection.execute(
+                f"SET lock_timeout = '{config().lock_timeout_ms}ms'"
+            )
+
+    @do.register
+    async def _(self, command: c.Destroy) -> None:
+        due = set(self.oracle.copies_due())
+        before = await self._copies()
+        gone = await queries.destroy_released(
+            self.retention.connection, at=self.now, rows_max=command.rows
+        )
+        went = before.keys() - (await self._copies()).keys()
+        # Which ones of them is up to the store.
+        assert len(went) == gone == min(command.rows, len(due))
+        for data_class, *key in went:
+            self.oracle.destroy_copy(data_class, tuple(key))
 
     @do.register
     async def _(self, command: c.Pass) -> None:
@@ -396,13 +446,24 @@ class Machine:
         return rows
 
     async def _check_what_is_held(self) -> None:
-        copies = await self.stock.admin.fetch(
-            "SELECT data_class, account_id, r.created_at, record_id, expires_at"
+        assert await self._copies() == {
+            (data_class, *key): (row.expires, _content(data_class, row))
+            for (data_class, key), row in self.oracle.copies.items()
+        }
+
+    async def _copies(self) -> dict[tuple[Any, ...], tuple[datetime, dict[str, Any]]]:
+        """From when on only a hold keeps each copy, and all that it says."""
+        found = await self.stock.admin.fetch(
+            "SELECT data_class, account_id, r.created_at, record_id, expires_at, content"
             " FROM held_record r JOIN account USING (account_key)"
         )
-        assert {tuple(r)[:4]: r["expires_at"] for r in copies} == {
-            (data_class, *key): row.expires for (data_class, key), row in self.oracle.copies.items()
-        }
+        copies = {}
+        for row in found:
+            content = orjson.loads(row["content"])
+            if told := content.get("updated_at"):
+                content["updated_at"] = datetime.fromisoformat(told)
+            copies[tuple(row)[:4]] = (row["expires_at"], content)
+        return copies
 
     async def _check_the_ledger(self) -> None:
         rows, held = Counter(), Counter()
@@ -420,6 +481,11 @@ class Machine:
             assert self.oracle.inserted[data_class] == there + gone
         assert (await verify_ledger(self.stock.admin)).faults == ()
 
+    async def check_rows(self) -> None:
+        """Verification finds no row whose expiry is wrong, whatever was left undone."""
+        found = await verify(self.retention.connection, self.now, config(), deep=True)
+        assert [f for f in found.findings if not f.startswith(("overdue", "unfinished"))] == []
+
     async def _assert_nothing_overdue(self) -> None:
         """After a run: what no row may be, told from the database alone."""
         assert not await self.stock.admin.fetch(
@@ -433,6 +499,26 @@ class Machine:
         )
         assert not await self.stock.admin.fetch("SELECT 1 FROM history_move")
         assert not await self.stock.admin.fetch("SELECT 1 FROM partition_drop")
+
+
+def _content(data_class: str, row: Row) -> dict[str, Any]:
+    """What a copy says of a row: all that was stored of it."""
+    content = {
+        "kind": 1,
+        "direction": 2,
+        "sender": row.sender,
+        "recipient": row.recipient,
+        "updated_at": row.updated,
+    }
+    if data_class == TRAFFIC:
+        content["ip"] = row.ip
+    else:
+        content |= {
+            "status": row.status and STATUS_CODES[row.status],
+            "message": row.message,
+            "withheld": sum(WITHHELD_BITS[name] for name in row.withheld),
+        }
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def _report(told: Told) -> Report:
@@ -468,6 +554,7 @@ async def play(stock: Stock, retention: Retention, sequence: Sequence[c.Command]
     for command in sequence:
         await machine.do(command)
         await machine.check()
+    await machine.check_rows()
 
 
 ONE = c.Ingest((c.Sent("a", "m1", 0),))
@@ -487,6 +574,20 @@ ONE = c.Ingest((c.Sent("a", "m1", 0),))
 # A hold that ends at the very instant of the run.
 @example(
     [ONE, c.Place("account", 0, 200), c.Ripen(), c.Run(), c.Reach("hold", 0, 0), c.Run()],
+)
+# A report that comes in when the drop of its history has begun: the copy has it.
+@example(
+    [
+        *(ONE, c.Setting("a", 7), c.Move(), c.Place("account", 0, 200), c.Ripen()),
+        *(c.Begin(0, "begun"), c.Later(0, 1, "delivered", message=True), c.Run()),
+    ],
+)
+# Of two drops that were begun the newer one's detach is pending.
+@example(
+    [
+        *(c.Ingest((c.Sent("a", "m1", 0), c.Sent("a", "m2", 24 * 60))), c.Pass(62 * 24 * 60)),
+        *(c.Begin(0, "begun"), c.Begin(1, "pending"), c.Run()),
+    ],
 )
 async def test_whatever_happens_the_store_is_as_the_oracle_says(stock, retention, sequence):
     """What is seen, stored, held and in the ledger follows from the rules, whatever the order."""

@@ -6,6 +6,7 @@ import pytest
 
 from tests.jobs.stock import DAY, HISTORY_GONE, HOUR, START, TICK, TRAFFIC_GONE, config, report
 from trafficlog.holds import HoldSelector
+from trafficlog.retention import CLOCK_SKEW_MAX
 from trafficlog.store.retention import Retention
 from trafficlog.store.verify import verify_ledger
 
@@ -90,6 +91,39 @@ async def test_an_early_drop_in_the_ledger_is_found(stock):
     )
     findings = (await stock.verify(START)).findings
     assert [f.split(":")[0] for f in findings] == ["early"]
+
+
+@pytest.mark.parametrize("entry", ["a later entry", "the clock"])
+async def test_a_drop_by_a_clock_that_was_ahead_is_found(stock, entry):
+    """Its own time says nothing: whatever is read afterwards tells that it went early."""
+    await stock.write(report("m1"))
+    name = await stock.partition("traffic_record", START, 60)
+    await stock.run(TRAFFIC_GONE)
+    assert (await stock.verify(TRAFFIC_GONE)).is_right
+    upper = (START + 61 * DAY).replace(hour=0)
+    at = START + DAY
+    if entry == "a later entry":
+        await stock.admin.execute(
+            f"SELECT ledger_append('{at}', 'history_record', 'record', 'erased', NULL, NULL, 1, 0)"
+        )
+        at = upper + 300 * DAY
+    findings = (await stock.verify(at)).findings
+    told = [f for f in findings if name in f]
+    assert [f.split(",")[0] for f in told] == [f"early: {name}"]
+
+
+async def test_two_clocks_that_differ_a_little_make_no_early_drop(stock):
+    """An entry by an instance whose clock is up to a minute behind proves nothing."""
+    await stock.write(report("m1"))
+    upper = (START + 61 * DAY).replace(hour=0)
+    await stock.run(upper)
+    for behind, is_right in ((CLOCK_SKEW_MAX, True), (CLOCK_SKEW_MAX + TICK, False)):
+        assert (await stock.verify(upper - behind)).is_right == is_right
+        await stock.admin.execute(
+            f"SELECT ledger_append('{upper - behind}', 'history_record', 'record', 'erased',"
+            " NULL, NULL, 1, 0)"
+        )
+        assert (await stock.verify(upper)).is_right == is_right
 
 
 async def test_no_partition_is_dropped_before_its_time_even_when_asked(stock):

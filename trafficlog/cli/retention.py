@@ -121,8 +121,14 @@ def run_command(target: Target, at: str | None, *, accept_clock: bool) -> None:
 
 @retention.command("verify")
 @AT
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also look at every row: whether it expires when policy or its account's setting says, "
+    "and whether history has its legal record.",
+)
 @database_command
-def verify_command(target: Target, at: str | None) -> None:
+def verify_command(target: Target, at: str | None, *, deep: bool) -> None:
     """Prove that nothing overdue is there and nothing went early.
 
     Exit code 1 when something is wrong.
@@ -131,7 +137,16 @@ def verify_command(target: Target, at: str | None) -> None:
 
     async def work(dsn: str) -> Verification:
         async with Retention(dsn, target.config) as executor:
-            return await verify(executor.connection, now, target.config)
+            with Progress(console=Console(stderr=True), transient=True, disable=not deep) as bar:
+                task = bar.add_task("looking at rows", total=None)
+                return await verify(
+                    executor.connection,
+                    now,
+                    target.config,
+                    clock=target.clock.now(),
+                    deep=deep,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
 
     result = target.run(work)
     target.answer(
@@ -140,11 +155,14 @@ def verify_command(target: Target, at: str | None) -> None:
             "ok": result.is_right,
             "partitions": result.partitions,
             "ledger_entries": result.ledger_entries,
+            "rows": result.rows,
             "findings": result.findings,
         },
         lambda: (
             f"right at {now:%Y-%m-%d %H:%M:%SZ}: {result.partitions} partitions, "
-            f"{result.ledger_entries} ledger entries, nothing overdue, nothing early"
+            f"{result.ledger_entries} ledger entries, "
+            + ("" if result.rows is None else f"{result.rows} rows, ")
+            + "nothing overdue, nothing early"
             if result.is_right
             else table_of(["finding"], [[f] for f in result.findings], "")
         ),

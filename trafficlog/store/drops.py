@@ -1,10 +1,10 @@
 """The drop of one partition, step by step.
 
-What is held is copied and the intent written down; the partition is detached,
-concurrently where the server can; what is held in the detached table is copied once
-more, and its rows are counted; then, in one transaction, a hold that came since is
-looked at, the table is dropped and the ledger written. A run that is killed anywhere
-leaves an intent which the next run finishes.
+The intent is written down; the partition is detached, concurrently where the server
+can; what is held in the detached table, which nobody else touches any more, is copied,
+and its rows are counted; then, in one transaction, a hold that came since is looked at,
+the table is dropped and the ledger written. A run that is killed anywhere leaves an
+intent which the next run finishes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,10 @@ class Drops:
                 await self._connection.execute(
                     f"{command} {'FINALIZE' if pending else 'CONCURRENTLY'}"
                 )
-            except (asyncpg.FeatureNotSupportedError, asyncpg.InvalidTableDefinitionError):
+            except (
+                asyncpg.FeatureNotSupportedError,
+                asyncpg.ObjectNotInPrerequisiteStateError,
+            ):
                 # Citus, or a default partition that somebody added: the plain form,
                 # which everybody would wait behind, so it gives up soon.
                 await self._set_lock_timeout(self._config.lock_timeout_ms)

@@ -29,6 +29,7 @@ from trafficlog.retention import (
 )
 from trafficlog.store.database import availability, connect
 from trafficlog.store.drops import Dropped, Drops, retried
+from trafficlog.store.sealing import Sealing
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
@@ -211,19 +212,29 @@ class Retention:
                     # Never back, not by the skew that is allowed: it would add up.
                     last = max(last or now, now)
                 await queries.set_reference(self.connection, at=now if accept_clock else last)
-            await self.make_partitions(now, result)
+            # Read once: with hundreds of partitions that is a good part of a quiet run.
+            planned = plan(state.partitions, now, state.needs)
+            await self._make(planned, result)
             await self.move_history(now, result)
             begun = await self._finish_begun(now, result)
-            due = [p for p in plan(state.partitions, now, state.needs).drop if p.name not in begun]
+            # A table has one pending detach at the most: until it is finalised, none begins.
+            due = sorted(
+                (p for p in planned.drop if p.name not in begun), key=lambda p: not p.detach_pending
+            )
             result.left_over = max(0, len(due) - self._config.drops_in_a_run_max)
             await self._drop_due(due[: self._config.drops_in_a_run_max], now, result, progress)
             await self._attempt("held copies", result, self._destroy_released(now, result))
-            await self._seal(now, result)
+            await self._seal(planned, now, result)
         return result
 
-    async def make_partitions(self, now: datetime, result: RunResult) -> None:
-        """Makes the partitions that will be needed, one transaction each."""
-        for data_class, bounds in (await self.plan(now)).create:
+    async def make_partitions(self, now: datetime) -> RunResult:
+        """Makes the partitions that will be needed, and nothing else."""
+        result = RunResult(now)
+        await self._make(await self.plan(now), result)
+        return result
+
+    async def _make(self, planned: Plan, result: RunResult) -> None:
+        for data_class, bounds in planned.create:
 
             async def make(data_class: DataClass = data_class, bounds: Bounds = bounds) -> None:
                 if await queries.ensure_partition(
@@ -240,18 +251,17 @@ class Retention:
                 retried(make, self._config.drop_attempts_max),
             )
 
-    async def _seal(self, now: datetime, result: RunResult) -> None:
-        """Freezes partitions that get no more records, so that autovacuum need not later."""
-        for partition in (await self.plan(now)).seal[: self._config.seals_in_a_run_max]:
-            what = f"sealing of {partition.name}"
-            if await self._attempt(what, result, self._freeze(partition, now)):
-                result.sealed.append(partition.name)
-
-    async def _freeze(self, partition: Partition, now: datetime) -> bool:
-        name = await queries.quote_identifier(self.connection, name=partition.name)
-        await self.connection.execute(f"VACUUM (FREEZE, ANALYZE) trafficlog.{name}")
-        await queries.note_sealed(self.connection, name=partition.name, at=now)
-        return True
+    async def _seal(self, planned: Plan, now: datetime, result: RunResult) -> None:
+        """Seals partitions that get no more records, so many in a run."""
+        sealing = Sealing(self.connection, self._config)
+        for partition in planned.seal[: self._config.seals_in_a_run_max]:
+            try:
+                result.sealed.append(await sealing.seal(partition, now))
+            except FAILURES as error:
+                self._note_failure(f"sealing of {partition.name}", result, error)
+                if isinstance(error, asyncpg.LockNotAvailableError):
+                    # A transaction stays open: each of the others would wait for it as well.
+                    return
 
     async def move_history(self, now: datetime, result: RunResult) -> None:
         """Moves or destroys the history of every account whose setting changed."""
@@ -356,6 +366,18 @@ class Retention:
 
     def _check_clock(self, last: datetime | None, now: datetime) -> None:
         check_clock(last, now, timedelta(hours=self._config.clock_forward_hours_max))
+
+    async def roll_up_usage(self) -> int:
+        """Sums up what writers added to the usage statistics; how many rows that were."""
+        total = 0
+        with availability():
+            while True:
+                taken: int = await queries.roll_up_usage(
+                    self.connection, rows_max=self._config.usage_rows_max
+                )
+                total += int(taken)
+                if taken < self._config.usage_rows_max:
+                    return total
 
     async def holds_active(self, now: datetime) -> int:
         """How many holds are in force."""
