@@ -23,16 +23,9 @@ from lifelike import Lot, Traffic
 from trafficlog.config import Config
 from trafficlog.records import Limits, parse_report
 from trafficlog.retention import DataClass
-from trafficlog.store.columns import (
-    HISTORY,
-    TRAFFIC,
-    arrays,
-    arrow,
-    binary,
-    history_batch,
-    report_columns,
-)
+from trafficlog.store.columns import HISTORY, TRAFFIC, Sheet, binary, history_batch, traffic_batch
 from trafficlog.store.database import Database, connect
+from trafficlog.store.expiry import history_expiry, hours_of, per_account, traffic_expiry
 from trafficlog.store.ingest import RecordWriter
 
 if TYPE_CHECKING:
@@ -40,7 +33,10 @@ if TYPE_CHECKING:
 
 COPY_CHUNK_BYTES = 512 * 1024
 
-Road = Literal["http", "copy", "updates"]
+# Requests between a record's first report and its later one, so that most find it stored.
+MIXED_LAG_REQUESTS = 32
+
+Road = Literal["http", "copy", "updates", "mixed"]
 
 
 class Setup(msgspec.Struct):
@@ -55,7 +51,9 @@ class Setup(msgspec.Struct):
 class Job(msgspec.Struct):
     """What to send: new records through HTTP, the same as COPY, or later reports through HTTP.
 
-    ``batch`` is the records of one request, or of one transaction on the COPY road.
+    ``mixed`` is half of each, in the same requests: as many first reports as later ones of the
+    same records, which follow some requests behind. ``batch`` is the records of one request, or
+    of one transaction on the COPY road.
     """
 
     road: Road
@@ -90,13 +88,28 @@ class Generator:
                 raise ValueError("there is nothing yet to report on")
             lot = self._traffic.later(self._last)
         else:
-            lot = self._traffic.lot(job.records)
+            lot = self._traffic.lot(job.records // 2 if job.road == "mixed" else job.records)
+        if job.road == "mixed":
+            return lot, [self._request(batch) for batch in self._mixed(lot, job.batch // 2)]
         batches = [lot.lines[n : n + job.batch] for n in range(0, len(lot.lines), job.batch)]
         if job.road == "copy":
             return lot, await self._copies(batches)
         if job.road == "http":
             self._last = lot
         return lot, [self._request(batch) for batch in batches]
+
+    def _mixed(self, lot: Lot, half: int) -> Iterator[list[bytes]]:
+        """First reports beside later ones of records that came some requests earlier."""
+        firsts = [lot.lines[n : n + half] for n in range(0, len(lot.lines), half)]
+        laters = [
+            self._traffic.later(Lot(lot.records[n : n + half], [], 0)).lines
+            for n in range(0, len(lot.lines), half)
+        ]
+        none: list[list[bytes]] = [[]] * min(MIXED_LAG_REQUESTS, len(firsts) // 2)
+        for first, later in zip(firsts + none, none + laters, strict=True):
+            lines = first + later
+            self._traffic.shuffle(lines)
+            yield lines
 
     async def run(self, job: Job, lot: Lot, work: list[Any]) -> Done:
         """Sends what was prepared."""
@@ -111,9 +124,11 @@ class Generator:
             clients = await self._run_requests(waiting, job.connections)
             seconds = time.perf_counter() - began
             latencies = [each for client in clients for each in client.latencies]
+            counted = {"updates": ["updated"], "mixed": ["accepted", "updated"]}
             stored = sum(
-                client.count("updated" if job.road == "updates" else "accepted")
+                client.count(outcome)
                 for client in clients
+                for outcome in counted.get(job.road, ["accepted"])
             )
         return Done(
             stored,
@@ -154,24 +169,18 @@ class Generator:
     async def _copy(self, writer: RecordWriter, lines: list[bytes]) -> tuple[bytes, bytes]:
         settings = writer.settings
         limits = _limits()
-        reports = [parse_report(line, limits) for line in lines]
-        await settings.ensure_accounts({r.account for r in reports}, limits.now)
-        accounts = [settings.accounts[r.account] for r in reports]
-        columns = report_columns(reports)
-        columns["account_key"] = [a.key for a in accounts]
-        columns["expires_at"] = [
-            settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
-        ]
-        await writer.ensure_partitions(DataClass.TRAFFIC, columns["expires_at"])
-        traffic = binary(arrow(TRAFFIC, arrays(columns)))
-        columns["expires_at"] = [
-            a.rule.expires_at(r.created, limits.now) for a, r in zip(accounts, reports, strict=True)
-        ]
-        await writer.ensure_partitions(DataClass.HISTORY, columns["expires_at"])
-        kept = history_batch(
-            arrow(HISTORY, arrays(columns)), columns["expires_at"], columns["withheld"]
+        sheet = Sheet.of([parse_report(line, limits) for line in lines])
+        await settings.ensure_accounts(set(sheet.account_ids), limits.now)
+        accounts = [settings.accounts[name] for name in sheet.account_ids]
+        keys = per_account(sheet, [a.key for a in accounts])
+        gone_at = traffic_expiry(sheet.created, settings.policies)
+        kept_until = history_expiry(sheet, accounts, limits.now)
+        await writer.ensure_partitions(DataClass.TRAFFIC, hours_of(gone_at))
+        await writer.ensure_partitions(DataClass.HISTORY, hours_of(kept_until))
+        return (
+            b"".join(binary(TRAFFIC, [traffic_batch(sheet, keys, gone_at)])),
+            b"".join(binary(HISTORY, [history_batch(sheet, keys, kept_until)])),
         )
-        return traffic, binary(kept)
 
     async def _run_copies(
         self, waiting: Iterator[tuple[bytes, bytes]], connections: int

@@ -9,6 +9,8 @@ What is compared, in turns, on one embedded PostgreSQL with its default durable 
   database takes in this way.
 - **small**: HTTP with 10 records a request on 32 connections.
 - **updates**: a later report of each record that the HTTP road wrote, in no order.
+- **mixed**: as a gateway sends them, first reports and later ones of earlier records in the same
+  requests, half of each.
 
 The load generator is one more process on the same cores; its requests are made beforehand. The
 tables are vacuumed before each measurement, so that this work does not fall to the wrong road.
@@ -72,7 +74,12 @@ class Stored:
 
     def add(self, job: Job, done: Done) -> None:
         """Counts what a job wrote."""
-        if job.road == "updates":
+        if job.road == "mixed":
+            self.records += done.stored // 2
+            self.in_history += done.kept_in_history
+            self.updates += done.stored // 2
+            self.updates_in_history += done.kept_in_history
+        elif job.road == "updates":
             self.updates += done.stored
             self.updates_in_history += done.kept_in_history
         else:
@@ -258,20 +265,23 @@ async def measure(
         "copy": Job("copy", records, min(20_000, max(1_000, records // 4)), 2),
         "small": Job("http", records, 10, 32),
         "updates": Job("updates", records, 1_000, 8),
+        "mixed": Job("mixed", records, 1_000, 8),
     }
     roads = {
         "http": Road("HTTP, 1,000 a request x 8"),
         "copy": Road(f"COPY, {jobs['copy'].batch:,} a transaction x 2"),
         "small": Road("HTTP, 10 a request x 32"),
         "updates": Road("updates, 1,000 a request x 8"),
+        "mixed": Road("half updates, 1,000 a request x 8"),
     }
     task = progress.add_task("starting", total=(rounds + 1) * len(jobs))
     async with running(directory, accounts) as bench:
         for number in range(rounds + 1):
             # Tables grow and machines tire: neither road is always the first of a round. The
             # reports that are later follow the records they report on, so these two stay in order.
-            order = ("http", "updates", "copy", "small")
-            for name in order if number % 2 else ("copy", "http", "updates", "small"):
+            order = ("http", "updates", "copy", "small", "mixed")
+            turned = ("mixed", "copy", "http", "updates", "small")
+            for name in order if number % 2 else turned:
                 job = jobs[name]
                 if number == 0:
                     progress.update(task, description=f"warming up: {name}")
@@ -355,6 +365,8 @@ def ratios_of(roads: dict[str, Road]) -> list[Ratio]:
         Ratio.of("R1", "HTTP ÷ COPY, records/s", "≥ 0.85", http, copy),
         Ratio.of("R2", "10 ÷ 1,000 a request, records/s", "≥ 0.6", roads["small"], http),
         Ratio.of("R4", "updates ÷ fresh, records/s", "≥ 0.4", roads["updates"], http),
+        # What the aim for updates alone comes to when they are half of all.
+        Ratio.of("Mixed", "half updates ÷ fresh, reports/s", "≥ 0.57", roads["mixed"], http),
         Ratio.of(
             "PostgreSQL",
             "HTTP ÷ COPY, PostgreSQL µs",

@@ -52,7 +52,9 @@ class IngestBuffer(Generic[B, O]):
         clock: the present time, read once for each group.
         waiting_max: records that may wait; beyond it, requests are turned away.
         group_max: records written in one transaction.
-        writers: transactions under way at once.
+        writers: transactions under way at once. A second one begins only when ``crowd``
+            records wait, a tenth of a group: until then they gather for the next, for each
+            transaction has its price.
         on_flush: told how long each transaction took, in seconds.
     """
 
@@ -64,6 +66,7 @@ class IngestBuffer(Generic[B, O]):
         waiting_max: int,
         group_max: int,
         writers: int,
+        crowd: int | None = None,
         on_flush: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._writer = writer
@@ -71,11 +74,14 @@ class IngestBuffer(Generic[B, O]):
         self._waiting_max = waiting_max
         self._group_max = group_max
         self._writers = writers
+        self._crowd = group_max // 10 if crowd is None else crowd
         self._on_flush = on_flush
         self._queue: deque[_Waiting[B, O]] = deque()
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self._queued = 0
+        self._busy = 0
         self.waiting = 0
 
     def start(self) -> None:
@@ -101,6 +107,7 @@ class IngestBuffer(Generic[B, O]):
             raise BufferFullError(waiting=self.waiting, limit=self._waiting_max)
         entry = _Waiting[B, O](batch, size, asyncio.get_running_loop().create_future())
         self.waiting += size
+        self._queued += size
         self._queue.append(entry)
         self._arrived.set()
         # A client that hangs up does not undo what it sent: its batch is written.
@@ -108,11 +115,13 @@ class IngestBuffer(Generic[B, O]):
 
     async def _run(self) -> None:
         while True:
-            group = self._take()
+            group = self._take() if not self._busy or self._queued >= self._crowd else []
             if group:
+                self._busy += 1
                 try:
                     await self._write(group)
                 finally:
+                    self._busy -= 1
                     self.waiting -= sum(e.size for e in group)
             elif self._closing:
                 return
@@ -127,6 +136,7 @@ class IngestBuffer(Generic[B, O]):
             entry = self._queue.popleft()
             group.append(entry)
             size += entry.size
+        self._queued -= size
         return group
 
     async def _write(self, group: list[_Waiting[B, O]]) -> None:

@@ -16,13 +16,15 @@ from typing import Annotated, Any, Final, Literal, NewType
 import msgspec
 
 from trafficlog.errors import InvalidValueError
-from trafficlog.retention import AHEAD_MAX
+from trafficlog.retention import AHEAD_MAX, DataClass, PolicyBook, is_expired
 
 AccountId = NewType("AccountId", str)
 AccountKey = NewType("AccountKey", int)
 RecordId = NewType("RecordId", str)
 
-NAME_PATTERN: Final = r"\A[A-Za-z0-9._:@+~=-]{1,64}\Z"
+NAME_CHARS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+~=-"
+NAME_CHARS_MAX: Final = 64
+NAME_PATTERN: Final = rf"\A[{NAME_CHARS}]{{1,{NAME_CHARS_MAX}}}\Z"
 ADDRESS_CHARS_MAX: Final = 64
 USER_AGENT_CHARS_MAX: Final = 1024
 TAGS_MAX: Final = 20
@@ -52,6 +54,9 @@ Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 WithheldField = Literal["message", "from", "to"]
 
 
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 class Report(msgspec.Struct, gc=False):
     """One report of a record; after ``check`` its values are in their normal form.
 
@@ -59,8 +64,8 @@ class Report(msgspec.Struct, gc=False):
     ``duration`` is in seconds, ``cost`` in 1/10000 of the account's currency.
     """
 
-    id: Name
-    account: Name
+    id: str
+    account: str
     kind: Literal["sms", "mms", "call"]
     direction: Literal["incoming", "outgoing", "outgoing-reply"]
     sender: str = msgspec.field(name="from")
@@ -110,11 +115,33 @@ class Report(msgspec.Struct, gc=False):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one check goes by: the time, the oldest creation taken, the longest message."""
+    """What one check goes by: the time, the oldest creation taken, the longest message.
+
+    ``policies`` where some of what was created after ``created_after`` may be over already,
+    under another policy than the present one.
+    """
 
     now: datetime
     created_after: datetime
     message_chars_max: int = 65_536
+    policies: PolicyBook | None = None
+
+    @property
+    def surely_kept_after(self) -> datetime:
+        """What was created after this is to be kept, under whatever policy."""
+        if self.policies is None:
+            return self.created_after
+        return self.policies.surely_kept_after(DataClass.TRAFFIC, self.now)
+
+
+def limits_of(policies: PolicyBook, now: datetime, message_chars_max: int) -> Limits:
+    """What records that arrive at ``now`` are checked by."""
+    return Limits(
+        now,
+        policies.created_after(DataClass.TRAFFIC, now),
+        message_chars_max,
+        policies if policies.has_changed(DataClass.TRAFFIC) else None,
+    )
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -129,6 +156,21 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 _decoder: Final = msgspec.json.Decoder(Report)
+# The same with the names checked too, which costs as much as all the rest: for a report that is
+# refused, so that of its faults the one is named that stands first.
+_strict_decoder: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "StrictReport",
+        [
+            (
+                each.name,
+                Name if each.name in ("id", "account") else each.type,
+                msgspec.field(name=each.encode_name, default=each.default),
+            )
+            for each in msgspec.structs.fields(Report)
+        ],
+    )
+)
 
 # What each field must be, as the second half of a sentence.
 _FIELD_RULES: Final = {
@@ -165,11 +207,15 @@ _REASON_CODES: Final = (
     ("Expected", "wrong_type"),
 )
 
+_NAME: Final = re.compile(NAME_PATTERN)
 _SEPARATORS: Final = str.maketrans("", "", " -()[]\u00a0")
 _NUMBER: Final = re.compile(r"\+?[0-9]{3,}\Z")
 _TRUNK_PREFIX: Final = re.compile(r"00[1-9][0-9]{4,}\Z")
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\Z")
+_GROUP: Final = "[1-9a-f][0-9a-f]{0,3}"
+_IPV6: Final = re.compile(rf"{_GROUP}(?::{_GROUP}){{0,5}}::(?:{_GROUP}(?::{_GROUP}){{0,4}})?\Z")
+_IPV6_COLONS_MAX: Final = 6
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -181,12 +227,11 @@ def parse_report(raw: bytes | memoryview, limits: Limits) -> Report:
     """
     try:
         report = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _in_words(bytes(raw), error) from None
-    except RecursionError:
-        raise InvalidValueError(
-            "record", "…", "is nested too deeply", reason_code="malformed_json"
-        ) from None
+        named = is_name(report.id) and is_name(report.account)
+    except _UNREADABLE:
+        named = False
+    if not named:
+        raise _fault(raw)
     check(report, limits)
     return report
 
@@ -213,12 +258,9 @@ def check(report: Report, limits: Limits) -> None:
         report.delivered = _instant("delivered", report.delivered, latest)
     report.sender = _address("from", report.sender)
     report.recipient = _address("to", report.recipient)
-    status = report.status
-    if status is not None and status not in (
-        CALL_STATUSES if report.kind == "call" else MESSAGE_STATUSES
-    ):
+    if not is_status_of(report.kind, report.status):
         raise InvalidValueError(
-            "status", status, f"is not a status of a {report.kind}", reason_code="not_in_set"
+            "status", report.status, f"is not a status of a {report.kind}", reason_code="not_in_set"
         )
     if report.ip is not None:
         report.ip = normal_ip(report.ip)
@@ -229,19 +271,85 @@ def check(report: Report, limits: Limits) -> None:
     if report.tags is not None:
         for tag in report.tags:
             _text("tags", tag, 1, ADDRESS_CHARS_MAX)
-    message = report.message
-    if message is not None:
-        if len(message) > limits.message_chars_max:
-            raise InvalidValueError(
-                "message",
-                message,
-                f"is {len(message)} characters long; at most {limits.message_chars_max} are kept",
-                reason_code="too_long",
-            )
-        if "\0" in message:
-            raise InvalidValueError(
-                "message", message, "must not contain the NUL character", reason_code="nul"
-            )
+    if report.message is not None:
+        _check_message(report.message, limits.message_chars_max)
+    if limits.policies is not None:
+        _check_kept(created, limits.policies, limits.now)
+
+
+def _check_message(message: str, chars_max: int) -> None:
+    if len(message) > chars_max:
+        raise InvalidValueError(
+            "message",
+            message,
+            f"is {len(message)} characters long; at most {chars_max} are kept",
+            reason_code="too_long",
+        )
+    if "\0" in message:
+        raise InvalidValueError(
+            "message", message, "must not contain the NUL character", reason_code="nul"
+        )
+
+
+def _check_kept(created: datetime, policies: PolicyBook, now: datetime) -> None:
+    """Refuses a record that is over already under the policy it was created under."""
+    until = policies.expires_at(DataClass.TRAFFIC, created)
+    if is_expired(until, now):
+        raise InvalidValueError(
+            "created",
+            created.isoformat(),
+            f"was to be kept until {until.isoformat()}: such traffic data must already be gone",
+            reason_code="too_early",
+        )
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the id of a record or an account."""
+    return _NAME.match(text) is not None
+
+
+def is_plain_address(text: str) -> bool:
+    """Whether it is letters and digits, with or without a ``+``: then it is normal as it is."""
+    bare = text.removeprefix("+")
+    return (
+        bare.isascii()
+        and bare.isalnum()
+        and not text.startswith("00")
+        and len(text) <= ADDRESS_CHARS_MAX
+    )
+
+
+def is_user_agent(text: str) -> bool:
+    """Whether it can be the program that initiated a record."""
+    return _is_text(text, 0, USER_AGENT_CHARS_MAX)
+
+
+def is_owner(text: str) -> bool:
+    """Whether it can be a sub-account."""
+    return _is_text(text, 1, ADDRESS_CHARS_MAX)
+
+
+def is_tag(text: str) -> bool:
+    """Whether it can be a tag."""
+    return _is_text(text, 1, ADDRESS_CHARS_MAX)
+
+
+def is_status_of(kind: str, status: str | None) -> bool:
+    """Whether records of this kind can have this status; all can have none."""
+    return status is None or status in (CALL_STATUSES if kind == "call" else MESSAGE_STATUSES)
+
+
+def _fault(raw: bytes | memoryview) -> InvalidValueError:
+    """What typed decoding, names included, objects to first."""
+    try:
+        _strict_decoder.decode(raw)
+    except RecursionError:
+        return InvalidValueError(
+            "record", "…", "is nested too deeply", reason_code="malformed_json"
+        )
+    except _UNREADABLE as error:
+        return _in_words(bytes(raw), error)
+    raise AssertionError("what typed decoding refused without names, it refuses with them")
 
 
 def normal_number(text: str) -> str:
@@ -256,6 +364,9 @@ def normal_ip(text: str, field: str = "ip") -> str:
     """An IP address in the one form that equal addresses share."""
     # Four plain octets are that form, and most of what comes.
     if _IPV4.match(text):
+        return text
+    # So are groups none of which is zero, with the one run of zero groups, two at least, left out.
+    if _IPV6.match(text) and text.rstrip(":").count(":") <= _IPV6_COLONS_MAX:
         return text
     # The zone of a link-local address may be any text.
     _text(field, text, 1, ADDRESS_CHARS_MAX)
@@ -289,11 +400,8 @@ def _instant(field: str, value: datetime, latest: datetime) -> datetime:
 
 
 def _address(field: str, text: str) -> str:
-    # Nearly all are numbers with or without ``+``, short codes or plain names: normal as they are.
-    bare = text.removeprefix("+")
-    if bare.isascii() and bare.isalnum() and not text.startswith("00"):
-        if len(text) > ADDRESS_CHARS_MAX:
-            _text(field, text, 1, ADDRESS_CHARS_MAX)
+    # Nearly all are numbers with or without ``+``, short codes or plain names.
+    if is_plain_address(text):
         return text
     _text(field, text, 1, ADDRESS_CHARS_MAX)
     return normal_number(text)
@@ -308,11 +416,19 @@ def _text(field: str, text: str, chars_min: int, chars_max: int) -> None:
             f"is {len(text)} characters long; it must be {chars_min} to {chars_max}",
             reason_code="bad_length",
         )
-    # A no-break space is as printable as any other, whatever str.isprintable() says.
-    if not text.isprintable() and not text.replace("\u00a0", " ").isprintable():
+    if not _is_printable(text):
         raise InvalidValueError(
             field, text, "contains a character that cannot be printed", reason_code="unprintable"
         )
+
+
+def _is_text(text: str, chars_min: int, chars_max: int) -> bool:
+    return chars_min <= len(text) <= chars_max and _is_printable(text)
+
+
+def _is_printable(text: str) -> bool:
+    # A no-break space is as printable as any other, whatever str.isprintable() says.
+    return text.isprintable() or text.replace("\u00a0", " ").isprintable()
 
 
 def _in_words(raw: bytes, error: Exception) -> InvalidValueError:

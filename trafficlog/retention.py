@@ -88,6 +88,10 @@ class PolicyBook:
         """
         return min(now - p.retention_period for p in self._by_class[data_class])
 
+    def surely_kept_after(self, data_class: DataClass, now: datetime) -> datetime:
+        """Whatever was created later than this has expired under no policy."""
+        return max(now - p.retention_period for p in self._by_class[data_class])
+
     def has_changed(self, data_class: DataClass) -> bool:
         """Whether there ever was, or will be, another policy than the present one."""
         return len(self._by_class[data_class]) > 1
@@ -97,6 +101,10 @@ class PolicyBook:
         current = self.in_force(data_class, now)
         coming = [p for p in self._by_class[data_class] if p.effective_from > now]
         return frozenset(p.retention_period for p in [current, *coming])
+
+    def of(self, data_class: DataClass) -> Sequence[RetentionPolicy]:
+        """The policies of a class, by when they begin."""
+        return tuple(self._by_class.get(data_class, ()))
 
     def __iter__(self) -> Iterator[RetentionPolicy]:
         return iter([p for policies in self._by_class.values() for p in policies])

@@ -1,5 +1,11 @@
--- name: settings_in_force()$
--- Takes part in the settings in force until the transaction ends, and says their epoch.
+-- name: count_usage(account_keys, days, kinds, directions, statuses, records, parts, seconds, costs)$
+-- Adds to the usage statistics, takes part in the settings in force until the transaction ends, and says their epoch.
+WITH added AS (
+    INSERT INTO usage_delta
+    SELECT * FROM unnest(:account_keys::bigint[], :days::date[], :kinds::smallint[],
+                         :directions::smallint[], :statuses::smallint[], :records::bigint[],
+                         :parts::bigint[], :seconds::bigint[], :costs::bigint[])
+)
 SELECT settings_in_force();
 
 -- name: settings_epoch()$
@@ -34,6 +40,15 @@ SELECT lower FROM partition_catalogue WHERE table_name = :table_name AND NOT det
 -- name: ensure_partition(table_name, lower, upper)$
 -- Makes a partition when it is missing; true when it was.
 SELECT ensure_partition(:table_name, :lower, :upper);
+
+-- name: known_records(created_at, account_key, ids, expires_at, expires_from, expires_to)
+-- The ids of those records that are stored already, looked up by their whole keys.
+SELECT t.id FROM unnest(:created_at::timestamptz[], :account_key::bigint[], :ids::text[],
+                        :expires_at::timestamptz[]) AS s (created_at, account_key, id, expires_at)
+JOIN traffic_record t
+  ON t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s.id
+ AND t.expires_at = s.expires_at
+WHERE t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz;
 
 -- name: make_stage#
 -- Makes the connection's table for reports that may be known already.
@@ -88,16 +103,25 @@ WITH fresh AS (
     WHERE s.history_expires IS NOT NULL
     ORDER BY s.history_expires, s.account_key, s.created_at
     ON CONFLICT DO NOTHING
+), usage AS (
+    INSERT INTO usage_delta
+    SELECT s.account_key, (s.created_at AT TIME ZONE 'UTC')::date, s.kind, s.direction, s.status,
+           count(*), coalesce(sum(s.parts), 0), coalesce(sum(s.duration), 0),
+           coalesce(sum(s.cost), 0)
+    FROM staged_report s JOIN fresh USING (account_key, created_at, id)
+    GROUP BY 1, 2, 3, 4, 5
 )
 SELECT s.ordinal FROM staged_report s JOIN fresh USING (account_key, created_at, id);
 
 -- name: merge_by_key()$
--- Has the transaction's merges look each record up by its key.
+-- Has the transaction look each record up by its key.
 -- The planner knows nothing of the stage and little of a day that still fills, and would read whole
 -- partitions for a few reports (measured: 119 us a report in a day of 100,000 records and 262 us in
--- one of 260,000; by key 39 us in both).
+-- one of 260,000; by key 39 us in both). So would a plan made once for all bounds, which takes them
+-- to be narrow and begins with the day's records (measured: 248 us against 16 with half updates).
 SELECT set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
-    || set_config('enable_seqscan', 'off', true);
+    || set_config('enable_seqscan', 'off', true)
+    || set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: merge_traffic(expires_from, expires_to)
 -- Brings the legal record of known ones up to date, and says which changed.

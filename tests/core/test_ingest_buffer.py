@@ -243,3 +243,29 @@ async def test_each_transaction_is_timed():
             await buffer.submit("b", 1)
     assert len(seconds) == 1
     assert seconds[0] >= 0
+
+
+async def test_a_second_writer_begins_only_when_much_waits():
+    """What comes while one transaction is under way gathers for the next, up to the crowd."""
+    async with buffering(group_max=100, writers=2, crowd=5) as (buffer, writer):
+        first = await submitted(buffer, "a")
+        await until(lambda: writer.groups == [["a"]])
+        gathered = await submitted(buffer, "b", "c", size=2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert writer.groups == [["a"]]
+        crowd = await submitted(buffer, "d")
+        await until(lambda: writer.groups == [["a"], ["b", "c", "d"]])
+        writer.release()
+        assert await asyncio.gather(*first, *gathered, *crowd)
+
+
+async def test_what_gathered_is_written_when_the_writer_before_is_done():
+    """Nothing stays behind, however few wait."""
+    async with buffering(group_max=100, writers=2) as (buffer, writer):
+        tasks = await submitted(buffer, "a")
+        await until(lambda: writer.groups)
+        tasks += await submitted(buffer, "b", "c")
+        writer.release(2)
+        await asyncio.gather(*tasks)
+        assert writer.groups == [["a"], ["b", "c"]]

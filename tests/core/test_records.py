@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta, timezone
+from ipaddress import IPv6Address
 
 import msgspec
 import pytest
@@ -58,6 +59,20 @@ def test_the_least_report_has_nothing_but_what_must_be():
         assert (getattr(report, name) is not None) == (name in stated), name
     assert report.identity == ("acme", NOW, "m1")
     assert report.withheld == 0
+
+
+@given(
+    st.lists(st.sampled_from([0, 0, 0, 1, 0xDB8, 0xC000, 0xFFFF]), min_size=8, max_size=8),
+    st.sampled_from(["compressed", "exploded"]),
+    st.booleans(),
+)
+def test_an_ipv6_address_has_the_form_of_the_standard_library(groups, form, upper):
+    """However it is written, and whichever groups are zero: the quick way gives nothing else."""
+    address = IPv6Address(b"".join(group.to_bytes(2) for group in groups))
+    normal = (address.ipv4_mapped or address).compressed
+    text = getattr(address, form)
+    assert normal_ip(text.upper() if upper else text) == normal
+    assert normal_ip(":".join(f"{group:x}" for group in groups)) == normal
 
 
 def test_unknown_fields_are_not_kept():

@@ -43,3 +43,16 @@ async def test_the_setting_of_a_merge_ends_with_its_transaction(store):
     async with store.database.ingest() as connection:
         for name in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan"):
             assert await connection.fetchval(f"SHOW {name}") == "on"
+        assert await connection.fetchval("SHOW plan_cache_mode") == "auto"
+
+
+async def test_many_small_merges_are_planned_for_what_they_bring(store):
+    """The tenth merge on a connection is planned for its own bounds like the first."""
+    for n in range(10):
+        await store.write(report(f"m{n}"), report("m", updated=at(n), status="sent"))
+    async with store.database.ingest() as connection:
+        made = await connection.fetch(
+            "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
+            " WHERE statement LIKE 'UPDATE traffic_record%'"
+        )
+    assert [(r["custom_plans"], r["generic_plans"]) for r in made] == [(10, 0)]

@@ -14,17 +14,17 @@ ROADS = pytest.mark.parametrize("updated", [None, at(1)], ids=["first road", "se
 
 def change_between(monkeypatch, change, times=1):
     """Has ``change`` happen after a batch is encoded and before its transaction looks."""
-    whole = RecordWriter._check_epoch
+    whole = RecordWriter._take_part
     left = times
 
-    async def check(self, connection, epoch):
+    async def check(self, connection, epoch, usage):
         nonlocal left
         if left:
             left -= 1
             await change()
-        await whole(self, connection, epoch)
+        await whole(self, connection, epoch, usage)
 
-    monkeypatch.setattr(RecordWriter, "_check_epoch", check)
+    monkeypatch.setattr(RecordWriter, "_take_part", check)
 
 
 @ROADS

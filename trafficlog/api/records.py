@@ -20,27 +20,22 @@ from trafficlog.errors import (
     InvalidValueError,
     MediaTypeUnsupportedError,
 )
-from trafficlog.records import (
-    NAME_PATTERN,
-    WITHHELD_BITS,
-    Limits,
-    Refusal,
-    Report,
-    parse_report,
-)
-from trafficlog.retention import AHEAD_MAX, DataClass, is_expired
+from trafficlog.reading import read_each, read_lines, steps
+from trafficlog.records import NAME_PATTERN, WITHHELD_BITS, Refusal, limits_of
+from trafficlog.retention import AHEAD_MAX, DataClass
 from trafficlog.store.ingest import Batch, DebugLine, refusal_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from trafficlog.api.services import Services
-    from trafficlog.retention import PolicyBook
+    from trafficlog.records import Report
 
 NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 JSON_TYPE: Final = "application/json"
-# Parsing gives way to other requests after this many records.
+# Parsing gives way to other requests after so much.
 PARSE_STEP_RECORDS: Final = 500
+PARSE_STEP_BYTES: Final = 512 * 1024
 
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -63,27 +58,23 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     """Stores a batch; answers once it is on disk."""
     began = time.perf_counter()
     config = services.config
-    items = split(
-        request.content_type, await services.bodies.read(request), config.batch_records_max
-    )
+    body = await services.bodies.read(request)
+    parts = in_steps(request.content_type, body, config.batch_records_max)
     await services.writer.settings.refresh_when_older(config.settings_refresh_seconds)
     now = services.clock.now()
-    policies = services.writer.settings.policies
-    oldest = policies.created_after(DataClass.TRAFFIC, now)
-    limits = Limits(now, oldest, config.message_chars_max)
-    policies_changed = policies.has_changed(DataClass.TRAFFIC)
+    limits = limits_of(services.writer.settings.policies, now, config.message_chars_max)
     reports: list[Report] = []
     refusals: list[Refusal] = []
-    for index, item in enumerate(items):
-        try:
-            report = parse_report(item, limits)
-            if policies_changed:
-                _check_kept(report, policies, now)
-            reports.append(report)
-        except InvalidValueError as error:
-            refusals.append(refuse(index, bytes(item), error))
-        if index % PARSE_STEP_RECORDS == PARSE_STEP_RECORDS - 1:
+    index = 0
+    for part in parts:
+        if index:
             await asyncio.sleep(0)
+        good, refused = (
+            read_lines(part, limits) if isinstance(part, bytes) else read_each(part, limits)
+        )
+        reports += good
+        refusals += [refuse(index + r.index, r.raw, r.error) for r in refused]
+        index += len(good) + len(refused)
     kept = [
         refusal_line(r, now, config.refusal_chars_max) for r in refusals[: config.refusals_kept_max]
     ]
@@ -186,6 +177,23 @@ async def delete_in_transit(request: web.Request, services: Services) -> web.Res
     return web.Response(status=204)
 
 
+def in_steps(
+    content_type: str, body: bytes, records_max: int
+) -> Iterator[bytes] | Iterator[Sequence[bytes | memoryview]]:
+    """The records of a body in parts that one step reads: lines together, or JSON texts.
+
+    Raises:
+        what ``split`` raises.
+    """
+    if content_type in NDJSON_TYPES and body.count(b"\n") < records_max and body.strip():
+        return steps(body, PARSE_STEP_BYTES)
+    items = split(content_type, body, records_max)
+    return (
+        items[start : start + PARSE_STEP_RECORDS]
+        for start in range(0, len(items), PARSE_STEP_RECORDS)
+    )
+
+
 def split(content_type: str, body: bytes, records_max: int) -> Sequence[bytes | memoryview]:
     """The JSON texts of a body: its lines, or the elements of its array.
 
@@ -244,18 +252,6 @@ def refuse(index: int, raw: bytes, error: InvalidValueError) -> Refusal:
         text, detail = "(not logged: it asks so, and cannot be read)", unquoted
     shown_id = None if known_id is None else re.sub(r"[\ud800-\udfff]", "\ufffd", known_id)[:64]
     return Refusal(index, shown_id, error.field, error.reason_code, detail, text)
-
-
-def _check_kept(report: Report, policies: PolicyBook, now: datetime) -> None:
-    """Refuses a record that is over already under the policy it was created under."""
-    until = policies.expires_at(DataClass.TRAFFIC, report.created)
-    if is_expired(until, now):
-        raise InvalidValueError(
-            "created",
-            report.created.isoformat(),
-            f"was to be kept until {until.isoformat()}: such traffic data must already be gone",
-            reason_code="too_early",
-        )
 
 
 def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:

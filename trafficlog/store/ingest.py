@@ -10,11 +10,13 @@ answered only after its transaction is on disk.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
+import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from trafficlog.errors import DatabaseUnavailableError, StaleSettingsError
@@ -24,21 +26,33 @@ from trafficlog.queries import queries, rows
 from trafficlog.retention import WIDTHS, DataClass
 from trafficlog.store.columns import (
     HISTORY,
+    INSTANT,
     STAGE,
     TRAFFIC,
-    arrays,
+    Sheet,
     arrow,
     binary,
     history_batch,
-    report_columns,
+    traffic_batch,
+)
+from trafficlog.store.counting import usage_of
+from trafficlog.store.expiry import (
+    history_bounds,
+    history_expiry,
+    hours_of,
+    instant,
+    per_account,
+    traffic_expiry,
 )
 from trafficlog.store.settings import SettingsCache
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from datetime import datetime
 
     from trafficlog.config import Config
     from trafficlog.records import Refusal, Report
+    from trafficlog.store.counting import Columns
     from trafficlog.store.database import Database
 
 log = structlog.get_logger()
@@ -53,7 +67,9 @@ DEBUG_COLUMNS: Final = (
     "source",
     "line",
 )
-COPY_PART_BYTES: Final = 512 * 1024
+COPY_PART_BYTES: Final = 256 * 1024
+# Fewer records than these are encoded together with those of the next requests.
+PIECE_RECORDS: Final = 500
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -86,6 +102,48 @@ class Outcome:
     duplicates: int = 0
 
 
+@dataclass(slots=True)
+class _Fresh:
+    """What the first road writes: COPY content, hours of the expiries in it."""
+
+    traffic: list[bytes]
+    history: list[bytes]
+    partitions: dict[DataClass, set[datetime]]
+
+
+@dataclass(slots=True)
+class _Merged:
+    """Which reports, by ordinal, made a record, and which told a known one something."""
+
+    fresh: set[int]
+    changed: set[int]
+
+
+@dataclass(slots=True)
+class _Staged:
+    """What the second road writes, and between which expiries it looks for known rows."""
+
+    content: list[bytes]
+    partitions: dict[DataClass, set[datetime]]
+    traffic_bounds: tuple[datetime, datetime]
+    history_bounds: tuple[datetime, datetime]
+
+    async def merge(self, connection: asyncpg.Connection) -> _Merged:
+        """Stores what is new of it and merges the rest, within the connection's transaction."""
+        await _copy(connection, "staged_report", STAGE.names, self.content)
+        fresh = await rows(queries.insert_staged(connection))
+        await queries.merge_by_key(connection)
+        changed = []
+        for merge, (expires_from, expires_to) in (
+            (queries.merge_traffic, self.traffic_bounds),
+            (queries.merge_history, self.history_bounds),
+        ):
+            changed += await rows(
+                merge(connection, expires_from=expires_from, expires_to=expires_to)
+            )
+        return _Merged({r["ordinal"] for r in fresh}, {r["ordinal"] for r in changed})
+
+
 def refusal_line(refusal: Refusal, at: datetime, chars_max: int) -> DebugLine:
     """The debug line that keeps a refused record and its reason, within a bound."""
     raw = refusal.raw[:chars_max].replace("\0", "\ufffd")
@@ -112,18 +170,19 @@ class RecordWriter:
         Raises:
             DatabaseUnavailableError: nothing was stored, or nothing is known to be.
         """
-        reports = [r for batch in batches for r in batch.reports]
-        first_road = all(r.updated is None for r in reports) and len(
-            {r.identity for r in reports}
-        ) == len(reports)
+        # What has one of these ids takes the second road: later reports, and what stands in one
+        # group with them or turned out to be known.
+        known = {r.id for batch in batches for r in batch.reports if r.updated is not None}
+        looked_up = False
         for attempt in range(self._config.flush_attempts_max):
             try:
-                if first_road:
-                    await self._write_new(batches, reports, now)
-                    return [Outcome(accepted=len(b.reports)) for b in batches]
-                return await self._write_staged(batches, reports, now)
+                return await self._write(batches, known, now)
             except asyncpg.UniqueViolationError:
-                first_road = False
+                if looked_up:
+                    known = {r.id for batch in batches for r in batch.reports}
+                else:
+                    known |= await self._known(batches, known)
+                    looked_up = True
             except StaleSettingsError:
                 await self.settings.refresh()
             except asyncpg.CheckViolationError:
@@ -136,101 +195,114 @@ class RecordWriter:
             f"the records could not be written in {self._config.flush_attempts_max} tries"
         )
 
-    async def _write_new(
-        self, batches: Sequence[Batch], reports: list[Report], now: datetime
-    ) -> None:
-        columns, epoch = await self._columns(reports, now)
-        made = arrays(columns)
-        traffic = binary(arrow(TRAFFIC, {**made, "expires_at": made["traffic_expires"]}))
-        kept = history_batch(
-            arrow(HISTORY, {**made, "expires_at": made["history_expires"]}),
-            columns["history_expires"],
-            columns["withheld"],
+    async def _write(
+        self, batches: Sequence[Batch], known: set[str], now: datetime
+    ) -> list[Outcome]:
+        pieces = _pieces(batches, known)
+        folded = fold([r for b in batches for r in b.reports if r.id in known]) if known else []
+        sheets = [Sheet.of(piece) for piece in pieces]
+        staged_sheet = Sheet.of([f.merged for f in folded]) if folded else None
+        named = {name for sheet in sheets for name in sheet.account_ids}
+        await self.settings.ensure_accounts(
+            named.union(staged_sheet.account_ids if staged_sheet else ()), now
         )
-        history = binary(kept) if kept.num_rows else None
+        # No other task runs from here on to the end of the encoding: it is all of one epoch.
+        epoch = self.settings.epoch
+        fresh = self._fresh(sheets, now) if sheets else None
+        keys = {name: self.settings.accounts[name].key for name in named}
+        usage = usage_of([report for piece in pieces for report in piece], keys)
+        staged = self._staged(staged_sheet, now) if staged_sheet else None
+        for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
+            hours = {
+                hour for part in (fresh, staged) if part for hour in part.partitions[data_class]
+            }
+            await self.ensure_partitions(data_class, hours)
         debug = await self._debug_rows(batches, now)
         async with self._database.ingest() as connection, connection.transaction():
-            await self._check_epoch(connection, epoch)
-            if reports:
-                await _copy(connection, "traffic_record", TRAFFIC.names, traffic)
-            if history is not None:
-                await _copy(connection, "history_record", HISTORY.names, history)
+            await self._take_part(connection, epoch, usage)
+            if fresh:
+                await _copy(connection, "traffic_record", TRAFFIC.names, fresh.traffic)
+                if fresh.history:
+                    await _copy(connection, "history_record", HISTORY.names, fresh.history)
+            if staged:
+                # Here and not before: behind a pooler another transaction is another session.
+                await queries.make_stage(connection)
+            merged = await staged.merge(connection) if staged else None
             await self._copy_debug(connection, debug)
+        return _outcomes(batches, known, folded, merged)
 
-    async def _write_staged(
-        self, batches: Sequence[Batch], reports: list[Report], now: datetime
-    ) -> list[Outcome]:
-        folded = fold(reports)
-        columns, epoch = await self._columns([f.merged for f in folded], now)
-        columns["ordinal"] = list(range(len(folded)))
-        # History that is there already may stand under any period the account has had.
-        accounts = [self.settings.accounts[f.merged.account] for f in folded]
-        columns["history_from"] = [
-            created + timedelta(days=a.days_min)
-            for a, created in zip(accounts, columns["created_at"], strict=True)
-        ]
-        columns["history_to"] = [
-            created + timedelta(days=a.days_max)
-            for a, created in zip(accounts, columns["created_at"], strict=True)
-        ]
-        staged = binary(arrow(STAGE, arrays(columns)))
-        debug = await self._debug_rows(batches, now)
-        async with self._database.ingest() as connection:
-            await queries.make_stage(connection)
-            async with connection.transaction():
-                await self._check_epoch(connection, epoch)
-                await _copy(connection, "staged_report", STAGE.names, staged)
-                fresh = await rows(queries.insert_staged(connection))
-                await queries.merge_by_key(connection)
-                expires = columns["traffic_expires"]
-                changed = await rows(
-                    queries.merge_traffic(
-                        connection, expires_from=min(expires), expires_to=max(expires)
-                    )
-                )
-                changed += await rows(
-                    queries.merge_history(
-                        connection,
-                        expires_from=min(columns["history_from"]),
-                        expires_to=max(columns["history_to"]),
-                    )
-                )
-                await self._copy_debug(connection, debug)
-        return _outcomes(
-            batches, folded, {r["ordinal"] for r in fresh}, {r["ordinal"] for r in changed}
+    def _fresh(self, sheets: Sequence[Sheet], now: datetime) -> _Fresh:
+        """What the first road writes, encoded."""
+        traffic, history = [], []
+        partitions: dict[DataClass, set[datetime]] = {
+            DataClass.TRAFFIC: set(),
+            DataClass.HISTORY: set(),
+        }
+        for sheet in sheets:
+            accounts = [self.settings.accounts[name] for name in sheet.account_ids]
+            keys = per_account(sheet, [a.key for a in accounts])
+            gone_at = traffic_expiry(sheet.created, self.settings.policies)
+            kept_until = history_expiry(sheet, accounts, now)
+            partitions[DataClass.TRAFFIC] |= hours_of(gone_at)
+            partitions[DataClass.HISTORY] |= hours_of(kept_until)
+            traffic.append(traffic_batch(sheet, keys, gone_at))
+            history.append(history_batch(sheet, keys, kept_until))
+        kept = [batch for batch in history if batch.num_rows]
+        return _Fresh(
+            binary(TRAFFIC, traffic),
+            binary(HISTORY, kept) if kept else [],
+            partitions,
         )
 
-    async def _columns(
-        self, reports: list[Report], now: datetime
-    ) -> tuple[dict[str, list[Any]], int]:
-        """The reports as columns, and the epoch of the settings their expiries come from.
+    def _staged(self, sheet: Sheet, now: datetime) -> _Staged:
+        """What the second road writes, encoded."""
+        accounts = [self.settings.accounts[name] for name in sheet.account_ids]
+        gone_at = traffic_expiry(sheet.created, self.settings.policies)
+        kept_until = history_expiry(sheet, accounts, now)
+        # History that is there already may stand under any period the account has had.
+        earliest, latest = history_bounds(sheet, accounts)
+        columns = sheet.columns | {
+            "ordinal": pa.array(range(len(sheet)), pa.int32()),
+            "account_key": per_account(sheet, [a.key for a in accounts]),
+            "traffic_expires": gone_at.view(INSTANT),
+            "history_expires": kept_until.view(INSTANT),
+            "history_from": earliest.view(INSTANT),
+            "history_to": latest.view(INSTANT),
+        }
+        return _Staged(
+            binary(STAGE, [arrow(STAGE, columns)]),
+            {DataClass.TRAFFIC: hours_of(gone_at), DataClass.HISTORY: hours_of(kept_until)},
+            (instant(pc.min(gone_at).as_py()), instant(pc.max(gone_at).as_py())),
+            (instant(pc.min(earliest).as_py()), instant(pc.max(latest).as_py())),
+        )
 
-        The partitions for them are made.
-        """
-        await self.settings.ensure_accounts({r.account for r in reports}, now)
-        epoch = self.settings.epoch
-        accounts = [self.settings.accounts[r.account] for r in reports]
-        policies = self.settings.policies
-        columns = report_columns(reports)
-        columns["account_key"] = [a.key for a in accounts]
-        columns["traffic_expires"] = [
-            policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
+    async def _known(self, batches: Sequence[Batch], known: set[str]) -> set[str]:
+        """Ids among the new ones of records that are stored already, or come more than once."""
+        reports = [r for b in batches for r in b.reports if r.id not in known]
+        found = {name for name, count in Counter(r.id for r in reports).items() if count > 1}
+        expiries = [
+            self.settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
         ]
-        columns["history_expires"] = [
-            a.rule.expires_at(r.created, now) for a, r in zip(accounts, reports, strict=True)
-        ]
-        await self.ensure_partitions(DataClass.TRAFFIC, columns["traffic_expires"])
-        await self.ensure_partitions(DataClass.HISTORY, columns["history_expires"])
-        return columns, epoch
+        async with self._database.ingest() as connection, connection.transaction():
+            await queries.merge_by_key(connection)
+            stored = await rows(
+                queries.known_records(
+                    connection,
+                    created_at=[r.created for r in reports],
+                    account_key=[self.settings.accounts[r.account].key for r in reports],
+                    ids=[r.id for r in reports],
+                    expires_at=expiries,
+                    expires_from=min(expiries),
+                    expires_to=max(expiries),
+                )
+            )
+        return found | {row["id"] for row in stored}
 
-    async def ensure_partitions(
-        self, data_class: DataClass, expiries: Sequence[datetime | None]
-    ) -> None:
+    async def ensure_partitions(self, data_class: DataClass, expiries: Iterable[datetime]) -> None:
         """Makes the partitions that rows with these expiries need and that are missing."""
         width = WIDTHS[data_class]
         wanted: dict[datetime, Bounds] = {}
-        # One of each hour will do, and there are few: no partition is narrower.
-        for expires_at in {(e.toordinal(), e.hour): e for e in expiries if e}.values():
+        for expires_at in expiries:
             bounds = bounds_of(width, expires_at)
             wanted[bounds.lower] = bounds
         known = self._partitions.get(data_class, set())
@@ -251,8 +323,15 @@ class RecordWriter:
                 known.add(lower)
         self._partitions[data_class] = known
 
-    async def _check_epoch(self, connection: asyncpg.Connection, epoch: int) -> None:
-        if await queries.settings_in_force(connection) != epoch:
+    async def _take_part(self, connection: asyncpg.Connection, epoch: int, usage: Columns) -> None:
+        """Counts what is new, and makes sure that what was encoded is of the settings in force.
+
+        One message for both: in a small transaction messages are most of the work.
+
+        Raises:
+            StaleSettingsError: a setting has changed since.
+        """
+        if await queries.count_usage(connection, **usage) != epoch:
             raise StaleSettingsError
 
     async def _debug_rows(self, batches: Sequence[Batch], now: datetime) -> list[tuple[Any, ...]]:
@@ -286,31 +365,50 @@ class RecordWriter:
             )
 
 
+def _pieces(batches: Sequence[Batch], known: set[str]) -> list[list[Report]]:
+    """The reports for the first road: small batches together, large ones each by itself."""
+    pieces: list[list[Report]] = []
+    for batch in batches:
+        reports = [r for r in batch.reports if r.id not in known] if known else batch.reports
+        if not reports:
+            continue
+        if pieces and len(pieces[-1]) < PIECE_RECORDS:
+            pieces[-1] = pieces[-1] + reports
+        else:
+            pieces.append(reports)
+    return pieces
+
+
 async def _copy(
-    connection: asyncpg.Connection, table: str, columns: Sequence[str], content: bytes
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], parts: list[bytes]
 ) -> None:
     # Not as a file: asyncpg reads those in another thread, a switch for each part.
-    await connection.copy_to_table(table, source=_parts(content), columns=columns, format="binary")
+    await connection.copy_to_table(table, source=_each(parts), columns=columns, format="binary")
 
 
-async def _parts(content: bytes) -> AsyncIterator[memoryview]:
-    view = memoryview(content)
-    for start in range(0, len(view), COPY_PART_BYTES):
-        yield view[start : start + COPY_PART_BYTES]
+async def _each(parts: list[bytes]) -> AsyncIterator[bytes]:
+    # Each part is a call of the system.
+    if sum(map(len, parts)) <= COPY_PART_BYTES:
+        parts = [b"".join(parts)]
+    for part in parts:
+        yield part
 
 
 def _outcomes(
-    batches: Sequence[Batch], folded: list[Folded], fresh: set[int], changed: set[int]
+    batches: Sequence[Batch], known: set[str], folded: list[Folded], merged: _Merged | None
 ) -> list[Outcome]:
     """Tells each batch of its reports; a record's reports may be of several batches."""
-    owner = {id(r): n for n, batch in enumerate(batches) for r in batch.reports}
-    outcomes = [Outcome() for _ in batches]
+    if merged is None:
+        return [Outcome(accepted=len(b.reports)) for b in batches]
+    owner = {id(r): n for n, batch in enumerate(batches) for r in batch.reports if r.id in known}
+    outcomes = [Outcome(accepted=sum(r.id not in known for r in b.reports)) for b in batches]
     for ordinal, group in enumerate(folded):
+        stored = ordinal in merged.fresh
         for place, (report, told) in enumerate(zip(group.reports, group.later, strict=True)):
             outcome = outcomes[owner[id(report)]]
-            if ordinal in fresh and place == 0:
+            if stored and place == 0:
                 outcome.accepted += 1
-            elif told and (ordinal in fresh or ordinal in changed):
+            elif told and (stored or ordinal in merged.changed):
                 outcome.updated += 1
             else:
                 outcome.duplicates += 1

@@ -1,0 +1,91 @@
+"""Expiries by the column: what ``trafficlog.retention`` says of one record, said of many.
+
+All instants here are microseconds since 1970, as Arrow's 64-bit integers.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trafficlog.retention import DataClass, HistoryDays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trafficlog.retention import PolicyBook
+    from trafficlog.store.columns import Sheet
+    from trafficlog.store.settings import KnownAccount
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+HOUR: Final = timedelta(hours=1) // MICROSECOND
+DAY: Final = timedelta(days=1) // MICROSECOND
+
+
+def traffic_expiry(created: pa.Array, policies: PolicyBook) -> pa.Array:
+    """When each legal record must be gone: by the policy it was created under."""
+    expires = None
+    for policy in policies.of(DataClass.TRAFFIC):
+        under_it = pc.add(created, policy.retention_period // MICROSECOND)
+        since = pc.greater_equal(created, _micros(policy.effective_from))
+        expires = under_it if expires is None else pc.if_else(since, under_it, expires)
+    if expires is None:
+        raise LookupError("no policy for the legal record")
+    return expires
+
+
+def history_expiry(sheet: Sheet, accounts: Sequence[KnownAccount], now: datetime) -> pa.Array:
+    """When each history row must be gone; null where there is to be none.
+
+    ``accounts`` are those of ``sheet.account_ids``.
+    """
+    created = sheet.created
+    expires = pc.add(created, per_account(sheet, [_period(account) for account in accounts]))
+    if any(account.rule.gone_up_to for account in accounts):
+        gone = [account.rule.gone_up_to for account in accounts]
+        up_to = per_account(sheet, [None if each is None else _micros(each) for each in gone])
+        given_up = pc.fill_null(pc.less_equal(created, up_to), fill_value=False)
+        expires = _cleared(given_up, expires)
+    over = pc.less_equal(expires, _micros(now))
+    return _cleared(over, expires) if pc.any(over).as_py() else expires
+
+
+def history_bounds(sheet: Sheet, accounts: Sequence[KnownAccount]) -> tuple[pa.Array, pa.Array]:
+    """Between which expiries each record's history may stand, if it is there already."""
+    return (
+        pc.add(sheet.created, per_account(sheet, [DAY * a.days_min for a in accounts])),
+        pc.add(sheet.created, per_account(sheet, [DAY * a.days_max for a in accounts])),
+    )
+
+
+def per_account(sheet: Sheet, values: Sequence[int | None]) -> pa.Array:
+    """A column of what holds for each record's account."""
+    return pa.array(values, pa.int64()).take(sheet.account_index)
+
+
+def hours_of(instants: pa.Array) -> set[datetime]:
+    """The hours that the instants lie in."""
+    hours = pc.unique(pc.divide(instants, HOUR)).drop_null().to_pylist()
+    return {instant(hour * HOUR) for hour in hours}
+
+
+def instant(micros: int) -> datetime:
+    """The instant that is so many microseconds after 1970 began."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def _micros(at: datetime) -> int:
+    return (at - EPOCH) // MICROSECOND
+
+
+def _period(account: KnownAccount) -> int | None:
+    setting = account.rule.setting
+    return DAY * setting.days if isinstance(setting, HistoryDays) else None
+
+
+def _cleared(where: pa.Array, values: pa.Array) -> pa.Array:
+    return pc.if_else(where, pa.scalar(None, values.type), values)
