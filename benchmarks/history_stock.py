@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -45,6 +46,7 @@ RECORDS = """
 class Stock:
     """A database with history; ``accounts`` are keys and their days."""
 
+    name: str
     dsn: str
     rows: int
     admin: asyncpg.Connection
@@ -135,14 +137,17 @@ async def make_stock(
         by_creation: put the same rows into ``by_creation``, partitioned by day of creation.
     """
     first = await asyncpg.connect(server_dsn)
+    # One of an earlier run that was interrupted.
+    await first.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
     await first.execute(f'CREATE DATABASE "{name}"')
     await first.close()
-    dsn = server_dsn.replace("/trafficlog?", f"/{name}?")
+    parts = urlsplit(server_dsn)
+    dsn = urlunsplit(parts._replace(path=f"/{name}"))
     await migrate(dsn)
     admin = await asyncpg.connect(
         dsn, server_settings={"search_path": "trafficlog, public", "timezone": "UTC"}
     )
-    stock = Stock(dsn, rows, admin)
+    stock = Stock(name, dsn, rows, admin)
     found = await admin.fetch(
         "INSERT INTO account"
         " (account_id, created_at, history_days, history_days_min, history_days_max)"

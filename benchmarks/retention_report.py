@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from report import OTHERS_CORES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 MIB = 2**20
@@ -38,6 +38,7 @@ class Night:
     idle: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
     delete: list[float] = field(default_factory=list)
+    partman: list[float] = field(default_factory=list)
     delete_bytes: list[int] = field(default_factory=list)
     vacuum: float = 0
     vacuum_bytes: int = 0
@@ -115,6 +116,7 @@ class Report:
     hold_drops: dict[str, list[float]] = field(default_factory=dict)
     others_cores: float = 0
     version: str = ""
+    durable: str = ""
 
     def caution(self) -> str | None:
         """A sentence for when other processes disturbed the run."""
@@ -137,45 +139,33 @@ class Report:
         ]
 
     def _night_table(self) -> Table:
-        rows = []
-        for n in self.nights:
-            ours, drop, bare, delete = map(median, (n.ours, n.dropping, n.bare, n.delete))
-            rows.append(
-                [
-                    f"{n.rows:,}",
-                    f"{median(n.rows_expired):,.0f}",
-                    *(_range_ms(each) for each in (n.ours, n.dropping)),
-                    *(f"{median(each) * 1000:,.0f}" for each in (n.making, n.idle)),
-                    _range_ms(n.bare),
-                    f"{delete * 1000:,.0f}",
-                    f"{drop / bare:.1f}",
-                    f"{ours / bare:.1f}",
-                    f"{delete / drop:,.0f}",
-                    f"{delete / ours:,.0f}",
-                ]
-            )
+        columns: dict[str, Callable[[Night], str]] = {
+            "rows of history": lambda n: f"{n.rows:,}",
+            "expired": lambda n: f"{median(n.rows_expired):,.0f}",
+            "run": lambda n: _range_ms(n.ours),
+            "drop": lambda n: _range_ms(n.dropping),
+            "making": lambda n: f"{median(n.making) * 1000:,.0f}",
+            "nothing due": lambda n: f"{median(n.idle) * 1000:,.0f}",
+            "bare": lambda n: _range_ms(n.bare),
+            "DELETE": lambda n: f"{median(n.delete) * 1000:,.0f}",
+            "drop ÷ bare": lambda n: f"{median(n.dropping) / median(n.bare):.1f}",
+            "run ÷ bare": lambda n: f"{median(n.ours) / median(n.bare):.1f}",
+            "DELETE ÷ drop": lambda n: f"{median(n.delete) / median(n.dropping):,.0f}",
+            "DELETE ÷ run": lambda n: f"{median(n.delete) / median(n.ours):,.0f}",
+        }
+        if all(n.partman for n in self.nights):
+            columns["pg_partman"] = lambda n: _range_ms(n.partman)
+            columns["pg_partman ÷ run"] = lambda n: f"{median(n.partman) / median(n.ours):.1f}"
         return Table(
             "One night's expiry",
             "Milliseconds, medians over the nights (least to most). *Run* is the whole retention "
-            "run at midnight; of it *drop* is the history partition's (held rows copied, detached, "
+            "run at midnight; of it *drop* is the history partition's (detached, held rows copied, "
             "counted, dropped, written to the ledger) and *making* the partitions of the coming "
             "day; *nothing due* is the same run once more. *Bare* is DETACH CONCURRENTLY and DROP "
-            "TABLE of the same rows. Aims: ÷ bare ≤ 1.5, DELETE ≥ 100 times as dear.",
-            (
-                "rows of history",
-                "expired",
-                "run",
-                "drop",
-                "making",
-                "nothing due",
-                "bare",
-                "DELETE",
-                "drop ÷ bare",
-                "run ÷ bare",
-                "DELETE ÷ drop",
-                "DELETE ÷ run",
-            ),
-            rows,
+            "TABLE of the same rows; *pg_partman*, where the server has it, its run_maintenance() "
+            "with one period for all. Aims: ÷ bare ≤ 1.5, DELETE ≥ 100 times as dear.",
+            tuple(columns),
+            [[cell(n) for cell in columns.values()] for n in self.nights],
         )
 
     def _bytes_table(self) -> Table:
@@ -284,7 +274,10 @@ def write_plot(path: Path, report: Report) -> None:
         ("trafficlog, the whole run", "#08519c", [n.ours for n in report.nights]),
         ("trafficlog, the drop of it", "#6baed6", [n.dropping for n in report.nights]),
         ("bare DETACH and DROP", "#969696", [n.bare for n in report.nights]),
+        ("pg_partman, one period for all", "#31a354", [n.partman for n in report.nights]),
     ):
+        if not all(values):
+            continue
         left.plot(rows, [median(v) for v in values], "-", color=color, label=title)
         for size, each in zip(rows, values, strict=True):
             left.plot([size] * len(each), each, "o", color=color, markersize=3, alpha=0.6)
