@@ -11,7 +11,9 @@ RUN python -m venv /opt/trafficlog && /opt/trafficlog/bin/pip install --no-cache
 
 FROM python:3.11-slim
 # An ordinary user: the embedded PostgreSQL refuses to run as root, and nothing here needs root.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/trafficlog trafficlog
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/trafficlog trafficlog \
+    # There beforehand, so that a volume mounted over it belongs to that user.
+    && install --directory --owner=trafficlog --mode=0700 /var/lib/trafficlog/data
 COPY --from=build /opt/trafficlog /opt/trafficlog
 ENV PATH=/opt/trafficlog/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -42,8 +42,9 @@ BEGIN
                 USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
     END IF;
-    -- Without the lock, so that placing a hold never waits for a long copy.
-    PERFORM copy_held(p_name::regclass, p_table, p_at, p_at);
+    PERFORM set_config('synchronous_commit', 'off', true);
+    -- Begun before under another name, which somebody changed.
+    DELETE FROM partition_drop d WHERE d.table_oid = part.table_oid AND d.name <> p_name;
     RETURN QUERY
     INSERT INTO partition_drop AS d (name, table_name, table_oid, lower, upper, begun_at)
     VALUES (p_name, p_table, part.table_oid, part.lower, part.upper, p_at)
@@ -57,11 +58,13 @@ ALTER FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp w
 CREATE FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
-    AS $$
+    AS $_$
 DECLARE
     old account;
     after timestamptz;
     new_epoch bigint;
+    protected bigint;
+    destroyed bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7100, 1);
     SELECT * INTO STRICT old FROM account WHERE account_key = current_account_key() FOR UPDATE;
@@ -72,10 +75,19 @@ BEGIN
     after := old.history_after;
     IF old.history_days IS DISTINCT FROM p_days THEN
         IF old.history_days IS NULL THEN
-            -- What was written before it was turned off stays hidden, even a
-            -- row created a little ahead of the clock.
-            after := greatest(after, p_at, (SELECT max(created_at) FROM history_record
-                                            WHERE account_key = old.account_key));
+            -- What was written before it was turned off stays hidden. A row created a little
+            -- ahead of the clock would not be, so that goes now if it has not gone yet.
+            after := greatest(after, p_at);
+            PERFORM lock_holds();
+            protected := copy_held('history_record', 'history_record', p_at, p_at,
+                'r.account_key = $4 AND r.created_at > $6[1]', old.account_key, NULL, ARRAY[p_at]);
+            DELETE FROM history_record
+            WHERE account_key = old.account_key AND created_at > p_at;
+            GET DIAGNOSTICS destroyed = ROW_COUNT;
+            IF destroyed > 0 THEN
+                PERFORM ledger_append(p_at, 'history_record', 'setting change', 'setting',
+                                      NULL, NULL, destroyed, protected);
+            END IF;
         ELSIF p_days IS NOT NULL THEN
             -- What is expired, or expires by this change, never comes back.
             after := greatest(after, p_at - least(old.history_days, p_days) * interval '24 hours');
@@ -98,7 +110,7 @@ BEGIN
             jsonb_build_object('history_days', old.history_days, 'monthly_reports', old.monthly_reports),
             jsonb_build_object('history_days', p_days, 'monthly_reports', p_reports));
 END
-$$;
+$_$;
 
 ALTER FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
 
@@ -219,6 +231,31 @@ $_$;
 
 ALTER FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.count_changed_usage() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO usage_delta
+    SELECT account_key, (created_at AT TIME ZONE 'UTC')::date, kind, direction, status,
+           sum(records), sum(parts), sum(seconds), sum(cost)
+    FROM (
+        SELECT account_key, created_at, kind, direction, status, -1 AS records,
+               -coalesce(parts, 0) AS parts, -coalesce(duration, 0) AS seconds, -coalesce(cost, 0) AS cost
+        FROM old_rows
+        UNION ALL
+        SELECT account_key, created_at, kind, direction, status, 1,
+               coalesce(parts, 0), coalesce(duration, 0), coalesce(cost, 0)
+        FROM new_rows
+    ) changed
+    GROUP BY 1, 2, 3, 4, 5
+    HAVING sum(records) <> 0 OR sum(parts) <> 0 OR sum(seconds) <> 0 OR sum(cost) <> 0;
+    RETURN NULL;
+END
+$$;
+
+ALTER FUNCTION trafficlog.count_changed_usage() OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.count_rows(p_name text) RETURNS bigint
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -248,6 +285,7 @@ CREATE TABLE trafficlog.abuse_hold (
     ends_at timestamp with time zone NOT NULL,
     released_at timestamp with time zone,
     released_by text,
+    swept_end timestamp with time zone,
     CONSTRAINT abuse_hold_case_ref_check CHECK ((case_ref <> ''::text)),
     CONSTRAINT abuse_hold_check CHECK ((num_nonnulls(account_key, number, ip) = 1)),
     CONSTRAINT abuse_hold_check1 CHECK (((record_id IS NULL) OR (account_key IS NOT NULL))),
@@ -257,6 +295,8 @@ CREATE TABLE trafficlog.abuse_hold (
 );
 
 ALTER TABLE trafficlog.abuse_hold OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.abuse_hold.swept_end IS 'the end of this hold after which what it alone had kept was destroyed; NULL: not yet';
 
 CREATE TABLE trafficlog.held_record (
     held_key bigint NOT NULL,
@@ -298,15 +338,29 @@ CREATE FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_row
     SET search_path TO 'trafficlog', 'pg_temp'
     AS $$
 DECLARE
+    ended text[];
     gone record;
     total bigint := 0;
 BEGIN
     PERFORM lock_holds();
+    -- Before the copies are looked at: a hold that ends meanwhile has its turn next time.
+    ended := ARRAY(
+        SELECT h.hold_id FROM abuse_hold h
+        WHERE (h.released_at IS NOT NULL OR h.ends_at <= p_at)
+          AND h.swept_end IS DISTINCT FROM coalesce(h.released_at, h.ends_at)
+    );
+    IF cardinality(ended) = 0 THEN
+        RETURN 0;
+    END IF;
     FOR gone IN
         WITH due AS (
-            SELECT held_key FROM held_record r
-            WHERE r.expires_at <= p_at AND NOT is_held(r, p_at)
-            ORDER BY held_key LIMIT p_rows_max
+            SELECT r.held_key FROM held_record r
+            WHERE r.expires_at <= p_at AND NOT EXISTS (
+                -- Spelt out, not by is_held(): one call for each copy costs four times as much.
+                SELECT 1 FROM abuse_hold h
+                WHERE h.released_at IS NULL AND h.ends_at > p_at AND covers(h, r)
+            )
+            ORDER BY r.held_key LIMIT p_rows_max
         ), destroyed AS (
             DELETE FROM held_record USING due WHERE held_record.held_key = due.held_key
             RETURNING data_class
@@ -317,11 +371,94 @@ BEGIN
                               NULL, NULL, gone.rows, 0);
         total := total + gone.rows;
     END LOOP;
+    -- An erasure that began before the end, or by a clock that is a little behind, may still
+    -- bring a copy: an end is done with when it is looked at an hour later. Copies that were
+    -- made by a clock ahead of this one are looked at when their time has come.
+    IF total < p_rows_max AND NOT EXISTS (SELECT FROM held_record r WHERE r.expires_at > p_at) THEN
+        UPDATE abuse_hold h SET swept_end = coalesce(h.released_at, h.ends_at)
+        WHERE h.hold_id = ANY (ended)
+          AND coalesce(h.released_at, h.ends_at) <= p_at - interval '1 hour';
+    END IF;
     RETURN total;
 END
 $$;
 
 ALTER FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.disclose(p_account text, p_record text, p_number text, p_ip text, p_from timestamp with time zone, p_to timestamp with time zone, p_after_created timestamp with time zone, p_after_account bigint, p_after_id text, p_limit integer, p_at timestamp with time zone, p_by text, p_reason text, p_case text) RETURNS TABLE(created_at timestamp with time zone, expires_at timestamp with time zone, updated_at timestamp with time zone, account_key bigint, account_id text, duration integer, kind smallint, direction smallint, id text, sender text, recipient text, ip text, user_agent text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    condition text;
+    subject text;
+    owner bigint := (SELECT a.account_key FROM account a WHERE a.account_id = p_account);
+    shortest interval;
+    longest interval;
+    lower timestamptz;
+    upper timestamptz;
+    width interval := '24 hours';
+    given bigint;
+    total bigint := 0;
+BEGIN
+    IF num_nonnulls(p_account, p_number, p_ip) <> 1 OR (p_record IS NOT NULL AND p_account IS NULL) THEN
+        RAISE EXCEPTION 'a disclosure is of one account or record, number or IP'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF num_nulls(p_from, p_to, p_limit, p_at, p_by, p_reason, p_case) > 0
+       OR btrim(p_reason) = '' OR btrim(p_case) = '' THEN
+        RAISE EXCEPTION 'a disclosure has a window, a limit, an officer, a reason and a case'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    CASE
+        WHEN p_record IS NOT NULL THEN
+            condition := 't.id = $1 AND t.account_key = $2';
+            subject := format('record %s/%s', p_account, p_record);
+        WHEN p_account IS NOT NULL THEN
+            condition := 't.account_key = $2';
+            subject := format('account %s', p_account);
+        WHEN p_number IS NOT NULL THEN
+            condition := '(t.sender = $1 OR t.recipient = $1)';
+            subject := format('number %s', p_number);
+        ELSE
+            condition := 't.ip = $1';
+            subject := format('IP %s', p_ip);
+    END CASE;
+    SELECT min(p.period_hours) * interval '1 hour', max(p.period_hours) * interval '1 hour'
+    INTO shortest, longest FROM retention_policy p WHERE p.data_class = 'traffic_record';
+    -- What was created before this is expired under every policy.
+    lower := greatest(p_from, p_after_created, p_at - longest);
+    WHILE lower < p_to AND total < p_limit LOOP
+        upper := least(p_to, lower + width);
+        RETURN QUERY EXECUTE format($sql$
+            SELECT t.created_at, t.expires_at, t.updated_at, t.account_key, a.account_id, t.duration,
+                   t.kind, t.direction, t.id, t.sender, t.recipient, t.ip, t.user_agent
+            FROM (
+                SELECT t.* FROM traffic_record t
+                WHERE %s AND t.created_at >= $3 AND t.created_at < $4
+                  AND t.expires_at > $5 AND t.expires_at >= $6 AND t.expires_at < $7
+                  AND ($8 IS NULL OR (t.created_at, t.account_key, t.id) > ($8, $9, $10 COLLATE "C"))
+                ORDER BY t.created_at, t.account_key, t.id LIMIT $11
+            ) t JOIN account a USING (account_key)
+            ORDER BY t.created_at, t.account_key, t.id
+        $sql$, condition)
+        USING coalesce(p_record, p_number, p_ip), owner, lower, upper, p_at, lower + shortest,
+              upper + longest, p_after_created, p_after_account, p_after_id, p_limit - total;
+        GET DIAGNOSTICS given = ROW_COUNT;
+        total := total + given;
+        lower := upper;
+        width := width * 2;
+    END LOOP;
+    PERFORM note_access(p_at, p_by, 'disclosure',
+        format('%s, created %s to %s%s', subject, p_from, p_to,
+               CASE WHEN p_after_created IS NOT NULL THEN ', continued' END),
+        p_reason, p_case, total);
+END
+$_$;
+
+ALTER FUNCTION trafficlog.disclose(p_account text, p_record text, p_number text, p_ip text, p_from timestamp with time zone, p_to timestamp with time zone, p_after_created timestamp with time zone, p_after_account bigint, p_after_id text, p_limit integer, p_at timestamp with time zone, p_by text, p_reason text, p_case text) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -428,7 +565,11 @@ BEGIN
     EXECUTE format('DROP TABLE %I', p_name);
     PERFORM ledger_append(p_at, intent.table_name, p_name, 'expired',
                           intent.lower, intent.upper, p_rows, protected);
-    DELETE FROM partition_register r WHERE r.name = p_name;
+    -- By its place too: it may stand there under the name it was made with.
+    DELETE FROM partition_register r
+    WHERE r.name = p_name
+       OR r.table_name = intent.table_name AND r.lower = intent.lower
+          AND to_regclass(quote_ident(r.name)) IS NULL;
     DELETE FROM partition_drop d WHERE d.name = p_name;
     RETURN protected;
 END
@@ -601,6 +742,26 @@ $_$;
 
 ALTER FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+DECLARE
+    expiry timestamptz := p_at + interval '1 hour' * (
+        SELECT p.period_hours FROM retention_policy p
+        WHERE p.data_class = 'access_log' AND p.effective_from <= p_at
+        ORDER BY p.effective_from DESC LIMIT 1);
+    month timestamptz := date_trunc('month', expiry);
+BEGIN
+    PERFORM ensure_partition('access_log', month, month + interval '1 month');
+    INSERT INTO access_log (at, access_id, expires_at, actor, action, subject, reason, case_ref, rows)
+    VALUES (p_at, gen_random_uuid(), expiry, p_actor, p_action, p_subject, p_reason, p_case, p_rows);
+END
+$$;
+
+ALTER FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -640,6 +801,32 @@ END
 $$;
 
 ALTER FUNCTION trafficlog.refuse_change() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.roll_up_usage(p_rows_max integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    taken bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM usage_delta
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_delta LIMIT p_rows_max))
+        RETURNING *
+    ), summed AS (
+        INSERT INTO usage_statistic AS u
+        SELECT account_key, day, kind, direction, status, sum(records), sum(parts), sum(seconds), sum(cost)
+        FROM gone GROUP BY account_key, day, kind, direction, status
+        ON CONFLICT ON CONSTRAINT usage_statistic_key DO UPDATE SET
+            records = u.records + EXCLUDED.records, parts = u.parts + EXCLUDED.parts,
+            seconds = u.seconds + EXCLUDED.seconds, cost = u.cost + EXCLUDED.cost
+    )
+    SELECT count(*) INTO taken FROM gone;
+    RETURN taken;
+END
+$$;
+
+ALTER FUNCTION trafficlog.roll_up_usage(p_rows_max integer) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -694,6 +881,7 @@ DECLARE
     seen text[];
     protected bigint;
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO STRICT intent FROM partition_drop d WHERE d.name = p_name;
     -- Before the copy: a hold that is placed meanwhile has not been seen.
     seen := ARRAY(SELECT h.hold_id FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at);
@@ -727,7 +915,8 @@ CREATE TABLE trafficlog.access_log (
     action text NOT NULL,
     subject text NOT NULL,
     reason text NOT NULL,
-    rows bigint NOT NULL
+    rows bigint NOT NULL,
+    case_ref text
 )
 PARTITION BY RANGE (expires_at);
 
@@ -908,18 +1097,61 @@ CREATE TABLE trafficlog.kind (
 
 ALTER TABLE trafficlog.kind OWNER TO trafficlog_owner;
 
+CREATE TABLE trafficlog.look_up_index (
+    table_name text NOT NULL,
+    suffix text NOT NULL,
+    definition text NOT NULL,
+    CONSTRAINT look_up_index_suffix_check CHECK ((suffix ~ '^by_[a-z]+$'::text))
+);
+
+ALTER TABLE trafficlog.look_up_index OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.look_up_index IS 'what a sealed partition is searched by; a partition''s index is named after both, and known by the suffix';
+
+CREATE VIEW trafficlog.look_up_catalogue AS
+ SELECT l.table_name,
+    (child.relname)::text AS partition_name,
+    l.definition,
+    (COALESCE(x.relname, ((((child.relname)::text || '_'::text) || l.suffix))::name))::text AS name,
+    (x.oid IS NOT NULL) AS made,
+    COALESCE(i.indisvalid, false) AS valid
+   FROM ((((trafficlog.look_up_index l
+     JOIN pg_class parent ON (((parent.relname = l.table_name) AND (parent.relnamespace = ('trafficlog'::regnamespace)::oid) AND (parent.relkind = 'p'::"char"))))
+     JOIN pg_inherits p ON ((p.inhparent = parent.oid)))
+     JOIN pg_class child ON (((child.oid = p.inhrelid) AND (child.relkind = 'r'::"char"))))
+     LEFT JOIN (pg_index i
+     JOIN pg_class x ON ((x.oid = i.indexrelid))) ON (((i.indrelid = child.oid) AND ("right"((x.relname)::text, (length(l.suffix) + 1)) = ('_'::text || l.suffix)))));
+
+ALTER VIEW trafficlog.look_up_catalogue OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.retained_table (
+    table_name text NOT NULL,
+    width text NOT NULL,
+    CONSTRAINT retained_table_width_check CHECK ((width = ANY (ARRAY['hour'::text, 'day'::text, 'month'::text])))
+);
+
+ALTER TABLE trafficlog.retained_table OWNER TO trafficlog_owner;
+
 CREATE VIEW trafficlog.partition_catalogue AS
- SELECT (parent.relname)::text AS table_name,
-    (child.relname)::text AS name,
-    child.oid AS table_oid,
-    ((regexp_match(bound.expr, 'FROM \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS lower,
-    ((regexp_match(bound.expr, 'TO \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS upper,
-    i.inhdetachpending AS detach_pending
-   FROM (((pg_inherits i
-     JOIN pg_class parent ON ((parent.oid = i.inhparent)))
-     JOIN pg_class child ON ((child.oid = i.inhrelid)))
-     CROSS JOIN LATERAL ( SELECT pg_get_expr(child.relpartbound, (0)::oid) AS expr) bound)
-  WHERE ((parent.relnamespace = ('trafficlog'::regnamespace)::oid) AND (parent.relkind = 'p'::"char") AND (child.relkind = 'r'::"char"));
+ SELECT table_name,
+    name,
+    table_oid,
+    lower,
+    upper,
+    detach_pending
+   FROM ( SELECT (parent.relname)::text AS table_name,
+            (child.relname)::text AS name,
+            child.oid AS table_oid,
+            ((regexp_match(bound.expr, 'FROM \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS lower,
+            ((regexp_match(bound.expr, 'TO \(''([^'']+)''\)'::text))[1])::timestamp with time zone AS upper,
+            i.inhdetachpending AS detach_pending
+           FROM ((((pg_inherits i
+             JOIN pg_class parent ON ((parent.oid = i.inhparent)))
+             JOIN trafficlog.retained_table t ON ((t.table_name = parent.relname)))
+             JOIN pg_class child ON ((child.oid = i.inhrelid)))
+             CROSS JOIN LATERAL ( SELECT pg_get_expr(child.relpartbound, (0)::oid) AS expr) bound)
+          WHERE ((parent.relnamespace = ('trafficlog'::regnamespace)::oid) AND (parent.relkind = 'p'::"char") AND (child.relkind = 'r'::"char"))) partition
+  WHERE ((lower IS NOT NULL) AND (upper IS NOT NULL));
 
 ALTER VIEW trafficlog.partition_catalogue OWNER TO trafficlog_owner;
 
@@ -981,14 +1213,6 @@ CREATE TABLE trafficlog.purge_ledger_head (
 );
 
 ALTER TABLE trafficlog.purge_ledger_head OWNER TO trafficlog_owner;
-
-CREATE TABLE trafficlog.retained_table (
-    table_name text NOT NULL,
-    width text NOT NULL,
-    CONSTRAINT retained_table_width_check CHECK ((width = ANY (ARRAY['hour'::text, 'day'::text, 'month'::text])))
-);
-
-ALTER TABLE trafficlog.retained_table OWNER TO trafficlog_owner;
 
 CREATE TABLE trafficlog.retention_policy (
     data_class text NOT NULL,
@@ -1058,6 +1282,38 @@ PARTITION BY RANGE (expires_at);
 
 ALTER TABLE trafficlog.traffic_record OWNER TO trafficlog_owner;
 
+CREATE TABLE trafficlog.usage_delta (
+    account_key bigint NOT NULL,
+    day date NOT NULL,
+    kind smallint NOT NULL,
+    direction smallint NOT NULL,
+    status smallint,
+    records bigint NOT NULL,
+    parts bigint NOT NULL,
+    seconds bigint NOT NULL,
+    cost bigint NOT NULL
+);
+
+ALTER TABLE trafficlog.usage_delta OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.usage_delta IS 'what was added since the last time that usage was summed up';
+
+CREATE TABLE trafficlog.usage_statistic (
+    account_key bigint NOT NULL,
+    day date NOT NULL,
+    kind smallint NOT NULL,
+    direction smallint NOT NULL,
+    status smallint,
+    records bigint NOT NULL,
+    parts bigint NOT NULL,
+    seconds bigint NOT NULL,
+    cost bigint NOT NULL
+);
+
+ALTER TABLE trafficlog.usage_statistic OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.usage_statistic IS 'what an account used on a UTC day of creation; no number, no address, no text';
+
 ALTER TABLE ONLY trafficlog.abuse_hold
     ADD CONSTRAINT abuse_hold_pkey PRIMARY KEY (hold_id);
 
@@ -1115,6 +1371,9 @@ ALTER TABLE ONLY trafficlog.kind
 ALTER TABLE ONLY trafficlog.kind
     ADD CONSTRAINT kind_pkey PRIMARY KEY (code);
 
+ALTER TABLE ONLY trafficlog.look_up_index
+    ADD CONSTRAINT look_up_index_pkey PRIMARY KEY (table_name, suffix);
+
 ALTER TABLE ONLY trafficlog.partition_drop
     ADD CONSTRAINT partition_drop_pkey PRIMARY KEY (name);
 
@@ -1154,7 +1413,12 @@ ALTER TABLE ONLY trafficlog.status
 ALTER TABLE ONLY trafficlog.traffic_record
     ADD CONSTRAINT traffic_record_key PRIMARY KEY (created_at, account_key, id, expires_at);
 
+ALTER TABLE ONLY trafficlog.usage_statistic
+    ADD CONSTRAINT usage_statistic_key UNIQUE NULLS NOT DISTINCT (account_key, day, kind, direction, status);
+
 CREATE INDEX abuse_hold_active ON trafficlog.abuse_hold USING btree (ends_at) WHERE (released_at IS NULL);
+
+CREATE TRIGGER history_record_usage AFTER UPDATE ON trafficlog.history_record REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.count_changed_usage();
 
 CREATE TRIGGER purge_ledger_add_only BEFORE DELETE OR UPDATE OR TRUNCATE ON trafficlog.purge_ledger FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.refuse_change();
 
@@ -1170,15 +1434,23 @@ ALTER TABLE ONLY trafficlog.api_key
 ALTER TABLE ONLY trafficlog.history_move
     ADD CONSTRAINT history_move_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
 
+ALTER TABLE ONLY trafficlog.look_up_index
+    ADD CONSTRAINT look_up_index_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
+
 ALTER TABLE ONLY trafficlog.partition_drop
     ADD CONSTRAINT partition_drop_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
 
 ALTER TABLE ONLY trafficlog.partition_register
     ADD CONSTRAINT partition_register_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
 
+ALTER TABLE ONLY trafficlog.usage_statistic
+    ADD CONSTRAINT usage_statistic_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
 ALTER TABLE trafficlog.account ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY account_of_customer ON trafficlog.account FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
+CREATE POLICY account_of_officer ON trafficlog.account FOR SELECT TO trafficlog_officer USING (true);
 
 CREATE POLICY account_of_operator ON trafficlog.account TO trafficlog_operator USING (true) WITH CHECK (true);
 
@@ -1191,6 +1463,14 @@ ALTER TABLE trafficlog.held_record ENABLE ROW LEVEL SECURITY;
 CREATE POLICY history_of_customer ON trafficlog.history_record FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
 
 ALTER TABLE trafficlog.history_record ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE trafficlog.usage_delta ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_of_customer ON trafficlog.usage_delta FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
+CREATE POLICY usage_of_customer ON trafficlog.usage_statistic FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
+ALTER TABLE trafficlog.usage_statistic ENABLE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SCHEMA trafficlog TO trafficlog_ingest;
 GRANT USAGE ON SCHEMA trafficlog TO trafficlog_customer;
@@ -1215,9 +1495,12 @@ GRANT ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp w
 
 REVOKE ALL ON FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION trafficlog.count_changed_usage() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION trafficlog.count_rows(p_name text) FROM PUBLIC;
 
 GRANT SELECT ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.abuse_hold TO trafficlog_officer;
 
 GRANT UPDATE(ends_at) ON TABLE trafficlog.abuse_hold TO trafficlog_operator;
 
@@ -1238,12 +1521,14 @@ GRANT ALL ON FUNCTION trafficlog.current_account_key() TO trafficlog_operator;
 
 REVOKE ALL ON FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION trafficlog.disclose(p_account text, p_record text, p_number text, p_ip text, p_from timestamp with time zone, p_to timestamp with time zone, p_after_created timestamp with time zone, p_after_account bigint, p_after_id text, p_limit integer, p_at timestamp with time zone, p_by text, p_reason text, p_case text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.disclose(p_account text, p_record text, p_number text, p_ip text, p_from timestamp with time zone, p_to timestamp with time zone, p_after_created timestamp with time zone, p_after_account bigint, p_after_id text, p_limit integer, p_at timestamp with time zone, p_by text, p_reason text, p_case text) TO trafficlog_officer;
+
 REVOKE ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) TO trafficlog_customer;
 
 REVOKE ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_ingest;
-GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_operator;
 GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_retention;
 
 REVOKE ALL ON FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) FROM PUBLIC;
@@ -1253,6 +1538,7 @@ REVOKE ALL ON FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with t
 
 REVOKE ALL ON FUNCTION trafficlog.held_counts(p_hold text) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.held_counts(p_hold text) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.held_counts(p_hold text) TO trafficlog_officer;
 
 REVOKE ALL ON FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) FROM PUBLIC;
 
@@ -1267,6 +1553,10 @@ REVOKE ALL ON FUNCTION trafficlog.lock_holds() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_officer;
+
 REVOKE ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) TO trafficlog_operator;
 
@@ -1278,6 +1568,8 @@ GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record)
 GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_officer;
 
 REVOKE ALL ON FUNCTION trafficlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.roll_up_usage(p_rows_max integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) TO trafficlog_customer;
@@ -1292,12 +1584,15 @@ REVOKE ALL ON FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with t
 
 REVOKE ALL ON FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
 
-GRANT INSERT ON TABLE trafficlog.access_log TO trafficlog_operator;
-GRANT SELECT,INSERT ON TABLE trafficlog.access_log TO trafficlog_officer;
+GRANT SELECT ON TABLE trafficlog.access_log TO trafficlog_officer;
 
 GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.account TO trafficlog_customer;
 GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_operator;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.account TO trafficlog_officer;
+
+GRANT SELECT(account_id) ON TABLE trafficlog.account TO trafficlog_officer;
 
 GRANT SELECT ON TABLE trafficlog.account_setting_change TO trafficlog_operator;
 
@@ -1367,6 +1662,11 @@ GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_customer;
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_operator;
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_officer;
 
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_officer;
+
 GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_customer;
 GRANT SELECT ON TABLE trafficlog.partition_catalogue TO trafficlog_operator;
@@ -1379,11 +1679,6 @@ GRANT SELECT ON TABLE trafficlog.partition_register TO trafficlog_operator;
 GRANT SELECT ON TABLE trafficlog.purge_ledger TO trafficlog_operator;
 
 GRANT SELECT ON TABLE trafficlog.purge_ledger_head TO trafficlog_operator;
-
-GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_ingest;
-GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_customer;
-GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_operator;
-GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_officer;
 
 GRANT SELECT ON TABLE trafficlog.retention_policy TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.retention_policy TO trafficlog_customer;
@@ -1422,3 +1717,8 @@ GRANT SELECT(id) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 GRANT SELECT(ip),UPDATE(ip) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 
 GRANT SELECT(user_agent),UPDATE(user_agent) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT INSERT ON TABLE trafficlog.usage_delta TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.usage_delta TO trafficlog_customer;
+
+GRANT SELECT ON TABLE trafficlog.usage_statistic TO trafficlog_customer;

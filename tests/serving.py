@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from trafficlog.cli.serve import service
+from trafficlog.cli.serve import Where, service
 from trafficlog.clock import Clock
 from trafficlog.config import Config
 from trafficlog.store.database import Database
@@ -48,6 +50,7 @@ class Service:
     http: aiohttp.ClientSession
     database: Database
     operator_key: str
+    signing_key_file: Path
 
     async def key(self, scope: str, account: str | None = None) -> str:
         """A new key; the account of a customer's key is made when it is not there."""
@@ -102,18 +105,29 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(dsn: str, now: datetime | None = None, **settings: int) -> AsyncIterator[Service]:
+async def serving(
+    dsn: str, now: datetime | None = None, *, pooler_url: str | None = None, **settings: int
+) -> AsyncIterator[Service]:
     """A service on ``dsn`` whose clock stands at ``now``."""
     config = replace(Config(move_interval_seconds=1, key_cache_seconds=0), **settings)
     SetClock.fixed = now
     clock = SetClock(offset=timedelta(microseconds=1))
-    async with (
-        service(dsn, config, clock, "127.0.0.1", 0) as (url, first),
-        aiohttp.ClientSession() as http,
-        Database(dsn, config) as database,
-    ):
-        secret = "" if first is None else first.secret
-        yield Service(url, dsn, clock, config, http, database, secret)
+    with tempfile.TemporaryDirectory() as directory:
+        # Made there if a test has something signed.
+        key_file = Path(directory) / "key.pem"
+        where = Where(
+            dsn,
+            pooler_url=pooler_url,
+            signing_key_file=str(key_file),
+            issuer="Example Telecom",
+        )
+        async with (
+            service(where, config, clock) as (url, first),
+            aiohttp.ClientSession() as http,
+            Database(dsn, config) as database,
+        ):
+            secret = "" if first is None else first.secret
+            yield Service(url, dsn, clock, config, http, database, secret, key_file)
     SetClock.fixed = None
 
 

@@ -22,7 +22,7 @@ from trafficlog.errors import EmbeddedPostgresError
 from trafficlog.osuser import OsUser, current_user, make_readable, server_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DATABASE = "trafficlog"
 SUPERUSER = "postgres"
@@ -109,11 +109,19 @@ class Cluster:
                     time.sleep(_POLL_SECONDS)
             yield
 
-    def bring_up(self, settings: Mapping[str, str], deadline: float) -> tuple[Path, bool]:
-        """Wait until the server is ready, starting it if none runs: its socket, and if we did."""
+    def bring_up(
+        self,
+        settings: Mapping[str, str],
+        deadline: float,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> tuple[Path, bool]:
+        """Wait until the server is ready, starting it if none runs: its socket, and if we did.
+
+        Raises EmbeddedPostgresError when it is not ready in time, or ``given_up`` says so.
+        """
         process: subprocess.Popen[bytes] | None = None
         with ExitStack() as undo:
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and not given_up():
                 found = self.postmaster()
                 if found and found.status == "ready" and self._answers(found.socket_dir):
                     undo.pop_all()

@@ -32,6 +32,12 @@ class Config:
     body_decoded_bytes_max: int = _setting(
         64 * 2**20, 1024, 2**31, "largest request body after decompression, in bytes"
     )
+    body_ratio_max: int = _setting(
+        500, 2, 100_000, "how many times its sent size a body may grow to by decompression"
+    )
+    body_any_ratio_bytes_max: int = _setting(
+        2**20, 0, 2**31, "decompressed size up to which any ratio will do, in bytes"
+    )
     batch_records_max: int = _setting(50_000, 1, 10**6, "records in one request")
     message_chars_max: int = _setting(65_536, 1, 10**7, "characters of a message")
     refusals_kept_max: int = _setting(
@@ -45,7 +51,10 @@ class Config:
         200_000, 1, 10**8, "records that may wait to be written before requests get 429"
     )
     waiting_bytes_max: int = _setting(
-        256 * 2**20, 1024, 2**40, "bytes of bodies in work before requests get 429"
+        256 * 2**20,
+        1024,
+        2**40,
+        "bytes of bodies, decompressed, in work before requests get 429",
     )
     flush_records_max: int = _setting(20_000, 1, 10**6, "records written in one transaction")
     flush_attempts_max: int = _setting(
@@ -54,6 +63,24 @@ class Config:
     read_seconds_max: int = _setting(
         60, 1, 3600, "time a client has to send a request's body, in seconds"
     )
+    connections_max: int = _setting(
+        10_000, 1, 10**6, "connections that one process serves; those beyond get 503 and are closed"
+    )
+    connections_waiting_max: int = _setting(
+        1_024, 1, 65_535, "connections that may wait to be accepted"
+    )
+    idle_seconds_max: int = _setting(
+        75, 1, 3600, "time a connection may be idle between two requests, in seconds"
+    )
+    header_seconds_max: int = _setting(
+        15, 1, 3600, "time a client has to send a request's line and headers, in seconds"
+    )
+    unread_seconds_max: int = _setting(
+        60, 1, 3600, "time a client may leave what it is sent unread, in seconds"
+    )
+    request_line_bytes_max: int = _setting(8_190, 256, 2**20, "longest request line, in bytes")
+    header_bytes_max: int = _setting(8_190, 256, 2**20, "longest header of a request, in bytes")
+    headers_max: int = _setting(128, 8, 10_000, "headers of a request")
     statement_seconds_max: int = _setting(
         60, 1, 3600, "time one statement of the service may take, in seconds"
     )
@@ -89,6 +116,9 @@ class Config:
     seals_in_a_run_max: int = _setting(
         20, 0, 10_000, "partitions sealed by one run; the next one goes on"
     )
+    seal_wait_seconds_max: int = _setting(
+        60, 1, 86_400, "how long sealing waits for older transactions, in seconds"
+    )
     drop_attempts_max: int = _setting(
         5, 1, 100, "tries to get the lock for one partition's drop in a run"
     )
@@ -98,13 +128,46 @@ class Config:
     detach_seconds_max: int = _setting(
         60, 1, 86_400, "how long a concurrent detach waits for older transactions, in seconds"
     )
+    verify_blocks_max: int = _setting(
+        4_096, 1, 10**6, "blocks of 8 kB that `retention verify --deep` reads in one statement"
+    )
     clock_forward_hours_max: int = _setting(
         72, 1, 8760, "how far the clock may go ahead between two runs, in hours"
+    )
+    usage_rows_max: int = _setting(
+        50_000, 1, 10**7, "rows of added usage that are summed up in one transaction"
+    )
+    statistics_days_max: int = _setting(
+        1_098, 1, 36_600, "longest span of usage statistics in one request, in days"
+    )
+    disclosure_days_max: int = _setting(
+        31, 1, 3660, "longest window of creation times in one disclosure, in days"
     )
     hold_days_max: int = _setting(366, 1, 3660, "longest time a hold may be placed for, in days")
     shutdown_seconds_max: int = _setting(
         30, 1, 600, "time to finish what is in flight when stopping, in seconds"
     )
+    shutdown_body_seconds_max: int = _setting(
+        5, 0, 600, "time a body that is on its way still has when stopping, in seconds"
+    )
+    drain_seconds_max: int = _setting(
+        10, 0, 600, "time a worker that is replaced keeps idle connections open, in seconds"
+    )
+    worker_start_seconds_max: int = _setting(
+        120, 1, 3600, "time a worker has to be ready after its start, in seconds"
+    )
+    restart_seconds_max: int = _setting(
+        30, 1, 3600, "longest wait before what died is started again, in seconds"
+    )
+    durability_check_seconds: int = _setting(
+        60, 1, 86_400, "time between two looks at what the database promises, in seconds"
+    )
+
+    @property
+    def database_connections(self) -> int:
+        """How many connections to the database one process uses at most."""
+        pools = self.ingest_connections + 2 + self.read_connections + 4 + 2
+        return pools + 2  # the jobs, and a certificate that is made
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Config:

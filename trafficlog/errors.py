@@ -94,6 +94,12 @@ class DatabaseUnavailableError(TrafficlogError):
     code = "database_unavailable"
 
 
+class ServiceStoppingError(TrafficlogError):
+    """The service stops, and the request had not come whole; send it again."""
+
+    code = "stopping"
+
+
 class StaleSettingsError(TrafficlogError):
     """An account's setting changed while a batch was on its way; it is encoded anew."""
 
@@ -128,6 +134,18 @@ class EmbeddedPostgresError(TrafficlogError):
     """The embedded PostgreSQL could not be started or stopped."""
 
     code = "embedded_postgres"
+
+
+class SigningKeyError(TrafficlogError):
+    """There is no key to sign certificates with, or it cannot be used."""
+
+    code = "signing_key"
+
+
+class SignatureWrongError(TrafficlogError):
+    """A signature does not fit what it stands under."""
+
+    code = "signature_wrong"
 
 
 def shorten(value: object, limit: int = 80) -> str:

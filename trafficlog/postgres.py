@@ -14,6 +14,10 @@ stops the server: a command that started it does not stop it beneath a ``serve``
 nor the other way round. The kernel lets go of the locks of a killed process, so a server left
 behind by a ``kill -9`` is found by the next ``start`` and stopped at its end.
 
+**Who starts it again.** A server that died, killed or crashed, is started by ``watched``, in each
+process that serves: whichever comes first. Clients find it at the same place; what they had
+acknowledged is there.
+
 In the data directory: ``postgres/`` is the cluster, ``postgres.log`` what the server said before
 its log collector took over in ``postgres/log/`` (a file for each weekday, so a week at most), and
 ``postgres.lock`` and ``postgres.users`` the locks. Settings are written anew at each start to
@@ -24,19 +28,29 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 from urllib.parse import quote
+
+import structlog
 
 from trafficlog.cluster import DATABASE, SUPERUSER, Cluster
 from trafficlog.errors import EmbeddedPostgresError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+WATCH_SECONDS: Final = 0.25
+PAUSE_SECONDS: Final = 0.5
+# A server that ran for so long before it died is started again at once.
+STEADY_SECONDS: Final = 60
+RECOVERY_SECONDS_MAX: Final = 3600
+
+log = structlog.get_logger()
 _logger = logging.getLogger(__name__)
 
 
@@ -119,6 +133,92 @@ def running(
         yield server
     finally:
         stop(server)
+
+
+@contextmanager
+def watched(
+    server: EmbeddedServer,
+    *,
+    settings: Mapping[str, str] | None = None,
+    pause_seconds_max: float = 30,
+    on_restart: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Starts ``server`` again, with ``settings``, whenever it is found dead.
+
+    One that dies soon after its start is given longer and longer pauses, up to
+    ``pause_seconds_max``. ``on_restart`` is called, in another thread, for each restart.
+    """
+    watcher = _Watcher(server, settings or {}, pause_seconds_max, on_restart)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.stop()
+
+
+class _Watcher:
+    """Looks after one server until it is stopped."""
+
+    def __init__(
+        self,
+        server: EmbeddedServer,
+        settings: Mapping[str, str],
+        pause_seconds_max: float,
+        on_restart: Callable[[], None],
+    ) -> None:
+        self._thread = threading.Thread(target=self._run, name="postgres-watch", daemon=True)
+        self._cluster = Cluster.of(server.data_dir)
+        self._settings = settings
+        self._pause_seconds_max = pause_seconds_max
+        self._on_restart = on_restart
+        self._done = threading.Event()
+        self._pause = 0.0
+        self._started = time.monotonic()
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watch, in the middle of a restart as well."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Looks, and starts what is dead."""
+        while not self._done.wait(WATCH_SECONDS):
+            try:
+                if self._cluster.postmaster() is None:
+                    self._restart()
+            except Exception:
+                # Whatever it was, a server that is dead is not left so.
+                log.exception("postgres_restart_failed")
+                self._slow_down()
+
+    def _restart(self) -> None:
+        log.error("postgres_died", directory=str(self._cluster.path), pause_seconds=self._pause)
+        if time.monotonic() - self._started > STEADY_SECONDS:
+            self._pause = 0
+        if self._pause and self._done.wait(self._pause):
+            return
+        began = time.monotonic()
+        deadline = began + RECOVERY_SECONDS_MAX
+        try:
+            with self._cluster.locked(deadline):
+                _, started = self._cluster.bring_up(self._settings, deadline, self._done.is_set)
+        except (EmbeddedPostgresError, OSError) as error:
+            if not self._done.is_set():
+                log.error("postgres_restart_failed", reason=str(error))
+            self._slow_down()
+            return
+        self._started = time.monotonic()
+        self._slow_down()
+        if started:
+            self._on_restart()
+            log.warning("postgres_restarted", seconds=round(self._started - began, 2))
+
+    def _slow_down(self) -> None:
+        self._pause = min(self._pause_seconds_max, max(PAUSE_SECONDS, 2 * self._pause))
 
 
 @contextmanager

@@ -243,7 +243,6 @@ async def test_bytes_that_are_no_http_are_answered_and_leave_nothing(service):
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /%zz HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
         b"POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     ):
         head, body = await raw(service, content)
         assert head.split(b" ", 2)[1] == b"400", head

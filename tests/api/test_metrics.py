@@ -25,6 +25,11 @@ NAMES = {
     "trafficlog_job_last_success_timestamp_seconds": {"job"},
     "trafficlog_job_failures_total": {"job"},
     "trafficlog_holds_active": set(),
+    "trafficlog_connections": set(),
+    "trafficlog_connections_refused_total": {"reason"},
+    "trafficlog_database_durable": {"setting"},
+    "trafficlog_postgres_restarts_total": set(),
+    "trafficlog_worker_exits_total": set(),
     "trafficlog_http_requests_total": {"route", "status"},
     "trafficlog_http_request_seconds": {"route"},
 }

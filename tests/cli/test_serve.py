@@ -98,24 +98,47 @@ async def test_requests_in_flight_are_answered_while_stopping(database, number):
     assert stored == 1
 
 
-async def test_a_body_that_never_ends_does_not_keep_the_service_from_stopping(database):
-    """It is given the time of TRAFFICLOG_SHUTDOWN_SECONDS_MAX; nothing of it was acknowledged."""
-    env = TIME_TRAVEL | {"TRAFFICLOG_SHUTDOWN_SECONDS_MAX": "1"}
+async def test_a_body_that_never_ends_is_answered_when_the_service_stops(database):
+    """It has TRAFFICLOG_SHUTDOWN_BODY_SECONDS_MAX to come, then gets 503; one that comes is stored.
+
+    New connections are refused meanwhile, and every answer says that its line is closed.
+    """
+    env = TIME_TRAVEL | {"TRAFFICLOG_SHUTDOWN_BODY_SECONDS_MAX": "2"}
     where = ("--database-url", database, "--listen", "127.0.0.1:0")
+    body = b'[{"id":"m1","account":"acme","kind":"sms","direction":"outgoing","from":"A","to":"B",'
+    body += b'"created":"2026-11-21T23:00:00Z"}]'
     async with server(*where, env=env) as running:
         made = await trafficlog(
             "key", "create", "--scope", "ingest", "--json", "--database-url", database
         )
         parts = urlsplit(running.url)
-        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        writer.write(
-            b"POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Authorization: Bearer {made.json['key']}\r\n".encode()
-            + b'Content-Length: 1000\r\n\r\n[{"id":'
-        )
-        await writer.drain()
-        assert await running.stop(seconds=15) == 0
-        writer.close()
+        lines = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(2)]
+        for _, writer in lines:
+            writer.write(
+                b"POST /v1/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                + f"Authorization: Bearer {made.json['key']}\r\n".encode()
+                + f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+        for reader, writer in lines:
+            # The service reads the body from here on.
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+            writer.write(body[:10])
+            await writer.drain()
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        await _refuses(parts.port)
+        lines[0][1].write(body[10:])
+        answers = [await reader.read() for reader, _ in lines]
+        assert await running.process.wait() == 0
+        assert time.monotonic() - began < 20
+        for _, writer in lines:
+            writer.close()
+    assert answers[0].startswith(b"HTTP/1.1 200"), answers[0]
+    assert b'"accepted":1' in answers[0]
+    assert answers[1].startswith(b"HTTP/1.1 503"), answers[1]
+    assert b'"code":"stopping"' in answers[1]
+    assert b"Retry-After: 1" in answers[1]
+    assert all(b"connection: close" in answer.lower() for answer in answers)
 
 
 async def test_a_port_that_is_taken_is_told(database):

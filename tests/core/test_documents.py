@@ -58,7 +58,11 @@ def commands() -> str:
     """The command reference, from what ``--help`` shows."""
     serve = main.commands["serve"]
     # Its first paragraph says what trafficlog is.
-    parts = [in_one_line((main.help or "").partition("\n\n")[2]), "", "- for all but `ship`:"]
+    parts = [
+        in_one_line((main.help or "").partition("\n\n")[2]),
+        "",
+        "- for all but `ship` and `simulate`:",
+    ]
     parts += option_lines(serve, click.Context(serve, info_name="serve"), common=True)
     for name, command in leaves(main, ("trafficlog",)):
         context = click.Context(command, info_name=name)

@@ -203,6 +203,43 @@ def test_a_killed_server_recovers_what_was_committed(data_dir: Path) -> None:
     postgres.stop(server)
 
 
+def test_a_watched_server_that_dies_is_started_again(data_dir: Path) -> None:
+    """Killed, or stopped by somebody else, it is back with its data and the settings it had."""
+    restarts: list[None] = []
+    settings = {"work_mem": "7MB"}
+    with (
+        postgres.running(data_dir, settings=settings) as server,
+        postgres.watched(server, settings=settings, on_restart=lambda: restarts.append(None)),
+    ):
+        query(server.dsn, "CREATE TABLE kept AS SELECT 1 AS n")
+        for number, sent in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGQUIT), start=1):
+            pid = postmaster_pid(data_dir)
+            os.kill(pid, sent)
+            wait_until(lambda number=number: len(restarts) == number)
+            assert postmaster_pid(data_dir) != pid
+            assert query(server.dsn, "SELECT n FROM kept") == "1"
+            assert query(server.dsn, "SHOW work_mem") == "7MB"
+    assert not is_running(data_dir)
+    assert len(restarts) == 3
+
+
+def test_a_watched_server_that_cannot_start_is_left_when_the_service_stops(data_dir: Path) -> None:
+    """While it cannot be started it is tried again and again, and to stop does not wait for it."""
+    with postgres.running(data_dir) as server, postgres.watched(server, pause_seconds_max=1):
+        version = data_dir / "postgres" / "PG_VERSION"
+        whole = version.read_text()
+        version.write_text("9.1\n")
+        os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+        wait_until(lambda: "incompatible with server" in (data_dir / "postgres.log").read_text())
+        version.write_text(whole)
+        wait_until(lambda: query(server.dsn, "SELECT 1") == "1")
+        version.write_text("9.1\n")
+        os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+        wait_until(lambda: not is_running(data_dir))
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+
+
 def test_a_killed_server_that_nobody_reaped_is_dead(data_dir: Path, hold) -> None:
     """A zombie still has its number, which PostgreSQL itself takes for life."""
     holder = hold()

@@ -19,6 +19,7 @@ TABLES = {
         "retention_policy": {"SELECT"},
         "settings_epoch": {"SELECT"},
         "debug_log": {"INSERT"},
+        "usage_delta": {"INSERT"},
         "in_transit": {"SELECT", "INSERT", "UPDATE(account_key content)"},
         # What the merge of a later report needs: neither who sent it nor to whom.
         "traffic_record": {
@@ -38,11 +39,12 @@ TABLES = {
         "history_move": {"SELECT(account_key changed_at)"},
         "history_record": {"SELECT"},
         "retention_policy": {"SELECT"},
+        "usage_delta": {"SELECT"},
+        "usage_statistic": {"SELECT"},
     },
     "trafficlog_operator": {
         **EVERYBODY_READS,
         "abuse_hold": {"SELECT", "UPDATE(ends_at released_at released_by)"},
-        "access_log": {"INSERT"},
         "account": {"SELECT", "INSERT"},
         "account_setting_change": {"SELECT"},
         "api_key": {"SELECT", "INSERT", "UPDATE(revoked_at)"},
@@ -60,7 +62,10 @@ TABLES = {
     },
     "trafficlog_officer": {
         **EVERYBODY_READS,
-        "access_log": {"SELECT", "INSERT"},
+        # To find a hold, and whose it is; nothing of an account's settings.
+        "abuse_hold": {"SELECT"},
+        "access_log": {"SELECT"},
+        "account": {"SELECT(account_key account_id)"},
         "held_record": {"SELECT"},
     },
 }
@@ -85,13 +90,13 @@ FUNCTIONS = {
         "close_account",
         "covers",
         "current_account_key",
-        "ensure_partition",
         "held_counts",
+        "note_access",
         "set_policy",
         "place_hold",
         "protects",
     },
-    "trafficlog_officer": {"covers", "protects"},
+    "trafficlog_officer": {"covers", "disclose", "held_counts", "note_access", "protects"},
 }
 
 

@@ -10,14 +10,18 @@ from trafficlog.queries import queries, sql_directory
 # or instead.
 ROLE_OF_FILE = {
     "ingest": "trafficlog_ingest",
+    "durability": "trafficlog_ingest",
     "history": "trafficlog_customer",
+    "usage": "trafficlog_customer",
     "operate": "trafficlog_operator",
     "holds": "trafficlog_operator",
+    "disclosures": "trafficlog_officer",
     "retention": "trafficlog_retention",
     "explain": "trafficlog_retention",
     "migrate": "superuser",
 }
 ROLES_OF_QUERY = {
+    "roll_up_usage": ("trafficlog_retention",),
     "account_of_key": ("trafficlog_customer", "trafficlog_operator"),
     "change_settings": ("trafficlog_customer", "trafficlog_operator"),
     "authenticate": ("trafficlog_ingest",),
@@ -26,11 +30,17 @@ ROLES_OF_QUERY = {
     "lock_in_transit": ("trafficlog_ingest",),
     "get_in_transit": ("trafficlog_ingest",),
     "complete_in_transit": ("trafficlog_ingest",),
-    "ensure_partition": ("trafficlog_ingest", "trafficlog_operator", "trafficlog_retention"),
+    "ensure_partition": ("trafficlog_ingest", "trafficlog_retention"),
+    "account_key_of": ("trafficlog_operator", "trafficlog_officer"),
+    "note_access": ("trafficlog_operator", "trafficlog_officer"),
+    "hold": ("trafficlog_operator", "trafficlog_officer"),
+    "holds": ("trafficlog_operator", "trafficlog_officer"),
+    "held_counts": ("trafficlog_operator", "trafficlog_officer"),
+    "held_records": ("trafficlog_operator", "trafficlog_officer"),
     "policies": ("trafficlog_ingest", "trafficlog_operator", "trafficlog_retention"),
-    "settings_in_force": ("trafficlog_ingest",),
     "schema_version": ("trafficlog_ingest",),
     "holds_active": ("trafficlog_operator", "trafficlog_retention"),
+    "cursor_secret": ("trafficlog_operator", "trafficlog_retention"),
     "ledger": ("trafficlog_operator", "trafficlog_retention"),
     "ledger_head": ("trafficlog_operator", "trafficlog_retention"),
 }

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from trafficlog.api import history, operate, records
+from trafficlog.api import certificates, disclosures, history, operate, records, statistics
 from trafficlog.api.body import SlowBodyError
 from trafficlog.api.problems import TITLES, problem, problem_of
 from trafficlog.api.query import only
 from trafficlog.api.services import PRINCIPAL
 from trafficlog.auth import require
-from trafficlog.errors import InvalidValueError, TrafficlogError
+from trafficlog.errors import InvalidValueError, ServiceStoppingError, TrafficlogError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ROUTES: Final[tuple[Route, ...]] = (*records.ROUTES, *history.ROUTES, *operate.ROUTES)
+ROUTES: Final[tuple[Route, ...]] = (
+    *records.ROUTES,
+    *history.ROUTES,
+    *statistics.ROUTES,
+    *operate.ROUTES,
+    *disclosures.ROUTES,
+    *certificates.ROUTES,
+)
 UNKNOWN_ROUTE: Final = "unknown"
 SECURITY_HEADERS: Final = {
     # Instead of the versions of what it is made with.
@@ -71,6 +78,10 @@ async def _answer_errors(
     """Every error as a problem of its own kind; a stack trace goes to the log alone."""
     try:
         return await handler(request)
+    except ServiceStoppingError as error:
+        answer = problem_of(error)
+        answer.force_close()
+        return answer
     except TrafficlogError as error:
         return problem_of(error)
     except SlowBodyError:
@@ -95,7 +106,13 @@ def _observe(services: Services) -> Callable[..., Awaitable[web.StreamResponse]]
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         began = time.perf_counter()
-        response = await handler(request)
+        try:
+            response = await handler(request)
+        finally:
+            services.bodies.release(request)
+        if services.door.closing:
+            # The next request is to find a process that stays.
+            response.force_close()
         route = _route_of(request)
         services.metrics.http_requests.labels(route, response.status).inc()
         services.metrics.http_request_seconds.labels(route).observe(time.perf_counter() - began)

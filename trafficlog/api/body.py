@@ -7,17 +7,17 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 import zstandard
+from aiohttp import web
 
 from trafficlog.errors import (
     BodyTooLargeError,
     BodyUnreadableError,
     BufferFullError,
     MediaTypeUnsupportedError,
+    ServiceStoppingError,
 )
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from trafficlog.config import Config
 
 ENCODINGS: Final = ("identity", "gzip", "zstd")
@@ -26,6 +26,10 @@ ZSTD_WINDOW_MAX: Final = 2**27
 # zstd gives no bound on its output, so its input is fed in small steps: one of these
 # grows to 40 MB at the very most.
 ZSTD_STEP_BYTES: Final = 1024
+# Compressed bodies larger than this are decompressed beside the event loop, which they would
+# otherwise keep from all other requests; below it, the change of threads costs more.
+ASIDE_BYTES: Final = 128 * 1024
+BYTES_IN_WORK: Final = web.RequestKey("bytes_in_work", int)
 
 
 class SlowBodyError(Exception):
@@ -33,11 +37,17 @@ class SlowBodyError(Exception):
 
 
 class BodyReader:
-    """Reads bodies and knows how many bytes of them are in work."""
+    """Reads bodies and knows how many bytes of them are in work.
+
+    A body counts from its first byte on until ``release`` is called for its request, when
+    it has been answered: decompressed and waiting to be written it takes up its room as well.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._in_work = 0
+        self._arriving: set[asyncio.Timeout] = set()
+        self._end: float | None = None
 
     async def read(self, request: web.Request, bytes_max: int | None = None) -> bytes:
         """The body, decompressed.
@@ -48,6 +58,7 @@ class BodyReader:
             MediaTypeUnsupportedError: its encoding is none that is read here.
             BufferFullError: too many bytes are in work.
             SlowBodyError: it did not come in time.
+            ServiceStoppingError: the service stops before it has come.
         """
         config = self._config
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -61,21 +72,62 @@ class BodyReader:
             sent_max = min(sent_max, decoded_max)
         if (request.content_length or 0) > sent_max:
             raise _too_large(sent_max)
-        sent = bytearray()
+        sent = await self._receive(request, sent_max)
+        if encoding == "identity":
+            return sent
+        grown_max = max(config.body_any_ratio_bytes_max, config.body_ratio_max * len(sent))
+        limit = min(decoded_max, grown_max)
         try:
-            async with asyncio.timeout(config.read_seconds_max):
+            if len(sent) > ASIDE_BYTES:
+                plain = await asyncio.to_thread(decompress, encoding, sent, limit)
+            else:
+                plain = decompress(encoding, sent, limit)
+        except BodyTooLargeError:
+            if limit == decoded_max:
+                raise
+            raise BodyTooLargeError(
+                f"the body grows to more than {config.body_ratio_max} times its size", limit=limit
+            ) from None
+        # What was sent is done with; what it became takes its place.
+        request[BYTES_IN_WORK] = len(plain)
+        self._take(len(plain) - len(sent))
+        return plain
+
+    def release(self, request: web.Request) -> None:
+        """Counts the body of an answered request no longer."""
+        self._in_work -= request.get(BYTES_IN_WORK, 0)
+
+    def close(self, seconds: float) -> None:
+        """Gives the bodies that are on their way, and those to come, so long to arrive.
+
+        One that is late is answered that the service stops: nothing of it was taken.
+        """
+        self._end = asyncio.get_running_loop().time() + seconds
+        for each in self._arriving:
+            when = each.when()
+            each.reschedule(self._end if when is None else min(self._end, when))
+
+    async def _receive(self, request: web.Request, sent_max: int) -> bytes:
+        """The bytes as they were sent."""
+        sent = bytearray()
+        end = asyncio.get_running_loop().time() + self._config.read_seconds_max
+        limit = asyncio.timeout_at(end if self._end is None else min(end, self._end))
+        self._arriving.add(limit)
+        try:
+            async with limit:
                 async for chunk in request.content.iter_any():
                     sent += chunk
                     self._take(len(chunk))
                     if len(sent) > sent_max:
                         raise _too_large(sent_max)
         except TimeoutError:
+            if self._end is not None:
+                raise ServiceStoppingError from None
             raise SlowBodyError from None
         finally:
-            self._in_work -= len(sent)
-        if encoding == "identity":
-            return bytes(sent)
-        return decompress(encoding, bytes(sent), decoded_max)
+            request[BYTES_IN_WORK] = len(sent)
+            self._arriving.discard(limit)
+        return bytes(sent)
 
     def _take(self, count: int) -> None:
         self._in_work += count

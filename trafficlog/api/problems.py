@@ -19,6 +19,8 @@ from trafficlog.errors import (
     MediaTypeUnsupportedError,
     NotFoundError,
     ScopeMissingError,
+    ServiceStoppingError,
+    SigningKeyError,
     TrafficlogError,
 )
 
@@ -37,6 +39,8 @@ STATUSES: Final[dict[type[TrafficlogError], int]] = {
     MediaTypeUnsupportedError: 415,
     BufferFullError: 429,
     DatabaseUnavailableError: 503,
+    ServiceStoppingError: 503,
+    SigningKeyError: 503,
 }
 TITLES: Final = {
     400: "Bad request",
@@ -50,6 +54,7 @@ TITLES: Final = {
     415: "Unsupported media type",
     422: "No record was stored",
     429: "Too many records waiting",
+    431: "Request line or header too long",
     500: "Internal error",
     503: "Not available",
 }
@@ -68,6 +73,17 @@ def json_response(
     )
 
 
+def problem_body(status: int, code: str, detail: str) -> dict[str, object]:
+    """The members that every problem has."""
+    return {
+        "type": "about:blank",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+
+
 def problem(
     status: int,
     code: str,
@@ -77,16 +93,8 @@ def problem(
     more: Mapping[str, object] | None = None,
 ) -> web.Response:
     """An error as RFC 9457 puts it; ``more`` are its extension members."""
-    body = {
-        "type": "about:blank",
-        "title": TITLES.get(status, "Error"),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        **(more or {}),
-    }
     return web.Response(
-        body=orjson.dumps(body),
+        body=orjson.dumps({**problem_body(status, code, detail), **(more or {})}),
         status=status,
         content_type="application/problem+json",
         headers={"Cache-Control": "no-store", **(headers or {})},

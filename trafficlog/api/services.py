@@ -9,19 +9,24 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from trafficlog.api.body import BodyReader
+    from trafficlog.api.connections import Door
     from trafficlog.api.cursor import Cursors
     from trafficlog.auth import Authenticator
     from trafficlog.clock import Clock
     from trafficlog.config import Config
     from trafficlog.ingest import IngestBuffer
     from trafficlog.metrics import Metrics
+    from trafficlog.store.access_log import AccessLog
     from trafficlog.store.accounts import Accounts
+    from trafficlog.store.certificates import Certificates
     from trafficlog.store.database import Database
+    from trafficlog.store.disclosures import Disclosures
     from trafficlog.store.history import History
     from trafficlog.store.holds import Holds
     from trafficlog.store.ingest import Batch, Outcome, RecordWriter
     from trafficlog.store.keys import Principal
     from trafficlog.store.transit import DebugLog, Transit
+    from trafficlog.store.usage import Statistics
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", object)  # type: ignore[arg-type]
 
@@ -37,12 +42,17 @@ class Services:
     writer: RecordWriter
     buffer: IngestBuffer[Batch, Outcome]
     bodies: BodyReader
+    door: Door
     authenticator: Authenticator
     cursors: Cursors
     accounts: Accounts
     history: History
+    statistics: Statistics
     holds: Holds
+    disclosures: Disclosures
+    access_log: AccessLog
     transit: Transit
     debug_log: DebugLog
+    certificates: Certificates
     # What the installation signs with.
     secret: bytes = field(repr=False)

@@ -6,6 +6,7 @@ import click
 
 from trafficlog import __version__
 from trafficlog.cli.accounts import account, key
+from trafficlog.cli.disclose import disclose
 from trafficlog.cli.explain import explain
 from trafficlog.cli.holds import hold
 from trafficlog.cli.ledger import ledger
@@ -13,6 +14,7 @@ from trafficlog.cli.policies import policy
 from trafficlog.cli.retention import retention
 from trafficlog.cli.serve import migrate, serve
 from trafficlog.cli.ship import ship
+from trafficlog.cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,5 +28,18 @@ def main() -> None:
     """
 
 
-for _command in (serve, migrate, retention, hold, account, key, policy, ship, ledger, explain):
+for _command in (
+    serve,
+    migrate,
+    retention,
+    hold,
+    account,
+    key,
+    policy,
+    ship,
+    simulate,
+    ledger,
+    explain,
+    disclose,
+):
     main.add_command(_command)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from trafficlog.cli.common import ANSWER_IS_NO, actor, database_command, instant_option, table_of
+from trafficlog.store.access_log import note_access
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.database import Database
 from trafficlog.store.explain import explain as explain_record
-from trafficlog.store.holds import note_access
 from trafficlog.store.retention import Retention
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def explain(target: Target, record: str, account: str | None, created: str | Non
     """Say why a record is still here, or why it is gone.
 
     Shows class, expiry, settings, holds and ledger entries, never what the record says; the
-    access log notes it. Looks through all that is stored, which takes its time in a large
-    store. Exit code 1 when nothing is stored under the id.
+    access log notes it. Days that still get records are read through, which takes its time
+    in a large store. Exit code 1 when nothing is stored under the id.
     """
     if "/" in record and account is None:
         account, _, record = record.partition("/")

@@ -13,6 +13,7 @@ import asyncpg
 
 from trafficlog.errors import DatabaseUnavailableError
 from trafficlog.queries import queries
+from trafficlog.store.pooled import pooled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -85,11 +86,19 @@ async def connect(dsn: str, role: str, config: Config, **settings: str) -> async
 
 
 class Database:
-    """The pools of one process. Closed by leaving the ``async with``."""
+    """The pools of one process. Closed by leaving the ``async with``.
 
-    def __init__(self, dsn: str, config: Config) -> None:
+    Args:
+        dsn: where the database is.
+        config: how many connections, and how patient they are.
+        pooler_url: where the connections go instead, when that leads through a pooler in
+            transaction mode.
+    """
+
+    def __init__(self, dsn: str, config: Config, pooler_url: str | None = None) -> None:
         self.dsn = dsn
         self.config = config
+        self._pooler_url = pooler_url
         self._stack = contextlib.AsyncExitStack()
         self._pools: dict[str, asyncpg.Pool] = {}
 
@@ -99,17 +108,19 @@ class Database:
             "trafficlog_ingest": config.ingest_connections + 2,
             "trafficlog_customer": config.read_connections,
             "trafficlog_operator": 4,
+            "trafficlog_officer": 2,
         }
         with availability():
             for role, size in sizes.items():
                 self._pools[role] = await self._stack.enter_async_context(
                     asyncpg.create_pool(
-                        self.dsn,
-                        min_size=1,
+                        self._pooler_url or self.dsn,
+                        # Officers ask seldom: a connection is made when one does.
+                        min_size=0 if role == "trafficlog_officer" else 1,
                         max_size=size,
                         timeout=config.connect_seconds_max,
                         command_timeout=config.statement_seconds_max + 5,
-                        server_settings=server_settings(role, config),
+                        **self._options(role),
                     )
                 )
         return self
@@ -120,6 +131,12 @@ class Database:
             for pool in self._pools.values():
                 pool.terminate()
         await self._stack.aclose()
+
+    def _options(self, role: str) -> dict[str, Any]:
+        settings = server_settings(role, self.config)
+        if self._pooler_url is None:
+            return {"server_settings": settings}
+        return {"connection_class": pooled(settings), "statement_cache_size": 0}
 
     @contextlib.asynccontextmanager
     async def _acquire(self, role: str) -> AsyncIterator[asyncpg.Connection]:
@@ -136,6 +153,10 @@ class Database:
     def operator(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """A connection for accounts, keys, holds, debug lines and the ledger."""
         return self._acquire("trafficlog_operator")
+
+    def officer(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A connection for disclosures, held legal copies and the access log."""
+        return self._acquire("trafficlog_officer")
 
     @contextlib.asynccontextmanager
     async def as_account(
