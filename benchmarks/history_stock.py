@@ -92,7 +92,8 @@ class Stock:
         await self.admin.execute(
             f"INSERT INTO {table} ({COLUMNS}) {RECORDS}",
             first,
-            (end - first) / (count + 1),
+            # Rounded down, or the last of a million would stand at the end.
+            (end - first) // (count + 1),
             count,
             [key for key, _ in accounts],
             [days for _, days in accounts],

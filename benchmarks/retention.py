@@ -82,8 +82,9 @@ async def named(dsn: str) -> Server:
     """A server of somebody else's on this machine."""
     admin = await asyncpg.connect(dsn)
     backend = psutil.Process(await admin.fetchval("SELECT pg_backend_pid()"))
+    postmaster = backend.ppid()
     await admin.close()
-    return Server(dsn, backend.ppid(), "already running")
+    return Server(dsn, postmaster, "already running")
 
 
 async def measure(server: Server, options: Options, progress: Progress) -> Report:

@@ -63,7 +63,7 @@ async def measure_night(bench: Bench, stock: Stock) -> Night:
                 for table in ("history_record", "by_creation"):
                     await stock.add_records(table, [(key, 90)], count, span, f"held{day}/")
             await bench.hold(stock, HoldSelector(account=HELD_ACCOUNT))
-            await bench.run_retention(retention, START)
+            await bench.settle(retention, START)
             names = (await stock.partitions("history_record"))[:nights]
             await make_bare(stock, names)
             with_partman = await has_partman(stock)
@@ -122,7 +122,7 @@ async def measure_settings(bench: Bench) -> None:
         title = f"nights with settings: {settings}"
         async with bench.leading(stock) as retention:
             with bench.step(title, nights) as advance:
-                await bench.run_retention(retention, START)
+                await bench.settle(retention, START)
                 await stock.settle("history_record")
                 spans = []
                 for night in range(1, nights + 1):

@@ -875,6 +875,7 @@ ALTER FUNCTION trafficlog.settings_in_force() OWNER TO trafficlog_owner;
 CREATE FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
+    SET max_parallel_workers_per_gather TO '0'
     AS $$
 DECLARE
     intent partition_drop;

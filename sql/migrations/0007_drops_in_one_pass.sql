@@ -52,8 +52,11 @@ $$;
 
 -- Middle step of a drop: what is held in the detached table is copied, without the lock,
 -- and the rows are counted. When a crash takes this step back, the next run does it again.
+-- By one process: several counted no faster beside ingest (0.21 s for 1,000,000 rows both ways)
+-- and disturbed it, to a p99 of 42 ms instead of 25, undisturbed 20.
 CREATE OR REPLACE FUNCTION settle_drop(p_name text, p_at timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = trafficlog, pg_temp
+SET max_parallel_workers_per_gather = 0
 AS $$
 DECLARE
     intent partition_drop;

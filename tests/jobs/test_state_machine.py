@@ -38,7 +38,7 @@ from trafficlog.store.verify import verify, verify_ledger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-EXAMPLES = int(os.environ.get("TRAFFICLOG_STATE_MACHINE_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("TRAFFICLOG_STATE_MACHINE_EXAMPLES", "200"))
 MINUTE = timedelta(minutes=1)
 NUMBERS = ("+46701", "+46702", "+46703")
 WITHHELD_BITS = {"message": 1, "from": 2, "to": 4}
