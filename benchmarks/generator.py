@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 from lifelike import Lot, Traffic
+from sending import AtOnce, Client, Paced, as_syslog, send_lines
 
 from trafficlog.config import Config
 from trafficlog.records import Limits, parse_report
@@ -36,7 +38,7 @@ COPY_CHUNK_BYTES = 512 * 1024
 # Requests between a record's first report and its later one, so that most find it stored.
 MIXED_LAG_REQUESTS = 32
 
-Road = Literal["http", "copy", "updates", "mixed"]
+Road = Literal["http", "copy", "updates", "mixed", "syslog"]
 
 
 class Setup(msgspec.Struct):
@@ -53,13 +55,20 @@ class Job(msgspec.Struct):
 
     ``mixed`` is half of each, in the same requests: as many first reports as later ones of the
     same records, which follow some requests behind. ``batch`` is the records of one request, or
-    of one transaction on the COPY road.
+    of one transaction on the COPY road. ``syslog`` sends the lines to a syslog server and waits
+    until all are in its table.
+
+    ``url`` is that of another server than the one under measurement. With a ``rate``, in records a
+    second, requests are sent when they are due, however long those before them take; otherwise
+    each connection sends its next when it has had its answer.
     """
 
     road: Road
     records: int
     batch: int
     connections: int
+    url: str = ""
+    rate: float = 0
 
 
 class Done(msgspec.Struct):
@@ -73,6 +82,15 @@ class Done(msgspec.Struct):
     line_bytes: float
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What is to be sent: requests, COPY streams for both tables, or chunks of syslog."""
+
+    work: list[Any]
+    kept: int
+    line_bytes: float
+
+
 class Generator:
     """Prepares jobs and does them."""
 
@@ -81,22 +99,28 @@ class Generator:
         self._traffic = Traffic(setup.accounts)
         self._last: Lot | None = None
 
-    async def prepare(self, job: Job) -> tuple[Lot, list[Any]]:
-        """The records of a job, and what is to be sent: requests, or pairs of COPY streams."""
+    async def prepare(self, job: Job) -> Prepared:
+        """Makes all that a job sends."""
         if job.road == "updates":
             if self._last is None:
                 raise ValueError("there is nothing yet to report on")
             lot = self._traffic.later(self._last)
         else:
             lot = self._traffic.lot(job.records // 2 if job.road == "mixed" else job.records)
+        # Records are kept only where they are reported on again: there are many of them.
+        if job.road == "http" and not job.url and not job.rate:
+            self._last = lot
+        return Prepared(await self._work(job, lot), lot.kept, lot.line_bytes)
+
+    async def _work(self, job: Job, lot: Lot) -> list[Any]:
         if job.road == "mixed":
-            return lot, [self._request(batch) for batch in self._mixed(lot, job.batch // 2)]
+            return [self._request(job, batch) for batch in self._mixed(lot, job.batch // 2)]
+        if job.road == "syslog":
+            return as_syslog(lot.lines)
         batches = [lot.lines[n : n + job.batch] for n in range(0, len(lot.lines), job.batch)]
         if job.road == "copy":
-            return lot, await self._copies(batches)
-        if job.road == "http":
-            self._last = lot
-        return lot, [self._request(batch) for batch in batches]
+            return await self._copies(batches)
+        return [self._request(job, batch) for batch in batches]
 
     def _mixed(self, lot: Lot, half: int) -> Iterator[list[bytes]]:
         """First reports beside later ones of records that came some requests earlier."""
@@ -111,17 +135,22 @@ class Generator:
             self._traffic.shuffle(lines)
             yield lines
 
-    async def run(self, job: Job, lot: Lot, work: list[Any]) -> Done:
+    async def run(self, job: Job, prepared: Prepared) -> Done:
         """Sends what was prepared."""
-        waiting = iter(work)
+        work = prepared.work
+        latencies: list[float] = []
         cpu_before = time.process_time()
         began = time.perf_counter()
         if job.road == "copy":
-            latencies = await self._run_copies(waiting, job.connections)
-            stored = len(lot.records)
+            latencies = await self._run_copies(iter(work), job.connections)
+            seconds = time.perf_counter() - began
+            stored = job.records
+        elif job.road == "syslog":
+            dsn = self._setup.dsn
+            stored = await send_lines(job.url, work, job.connections, dsn, job.records)
             seconds = time.perf_counter() - began
         else:
-            clients = await self._run_requests(waiting, job.connections)
+            clients = await self._run_requests(job, work)
             seconds = time.perf_counter() - began
             latencies = [each for client in clients for each in client.latencies]
             counted = {"updates": ["updated"], "mixed": ["accepted", "updated"]}
@@ -132,30 +161,30 @@ class Generator:
             )
         return Done(
             stored,
-            lot.kept,
+            prepared.kept,
             seconds,
             time.process_time() - cpu_before,
             [1000 * each for each in latencies],
-            lot.line_bytes,
+            prepared.line_bytes,
         )
 
-    def _request(self, lines: list[bytes]) -> bytes:
+    def _request(self, job: Job, lines: list[bytes]) -> bytes:
         body = b"\n".join(lines)
         head = (
-            f"POST /v1/records HTTP/1.1\r\nHost: {urlsplit(self._setup.url).netloc}\r\n"
+            f"POST /v1/records HTTP/1.1\r\nHost: {urlsplit(job.url or self._setup.url).netloc}\r\n"
             f"Authorization: Bearer {self._setup.key}\r\nContent-Type: application/x-ndjson\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
-    async def _run_requests(self, waiting: Iterator[bytes], connections: int) -> list[Client]:
+    async def _run_requests(self, job: Job, requests: list[bytes]) -> list[Client]:
         loop = asyncio.get_running_loop()
-        at = urlsplit(self._setup.url)
-        clients = []
-        for _ in range(connections):
-            _, client = await loop.create_connection(lambda: Client(waiting), at.hostname, at.port)
-            clients.append(client)
-        await asyncio.gather(*(client.finished for client in clients))
+        at = urlsplit(job.url or self._setup.url)
+        source = Paced(requests, job.batch / job.rate) if job.rate else AtOnce(requests)
+        clients = [Client(source) for _ in range(job.connections)]
+        for client in clients:
+            await loop.create_connection(lambda client=client: client, at.hostname, at.port)
+        await asyncio.gather(source.run(), *(client.finished for client in clients))
         return clients
 
     async def _copies(self, batches: list[list[bytes]]) -> list[tuple[bytes, bytes]]:
@@ -208,66 +237,6 @@ class Generator:
         return latencies
 
 
-class Client(asyncio.Protocol):
-    """One connection: sends a request, waits for its answer, sends the next."""
-
-    def __init__(self, waiting: Iterator[bytes]) -> None:
-        self._waiting = waiting
-        self._received = bytearray()
-        self._began = 0.0
-        self._transport: Any = None
-        self.latencies: list[float] = []
-        self._answers: list[bytes] = []
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def count(self, outcome: str) -> int:
-        """How many records were answered with this outcome."""
-        return sum(msgspec.json.decode(answer)[outcome] for answer in self._answers)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins."""
-        self._transport = transport
-        self._next()
-
-    def data_received(self, data: bytes) -> None:
-        """Takes a part of an answer; an answer that is whole brings the next request."""
-        self._received += data
-        head, end, body = self._received.partition(b"\r\n\r\n")
-        if not end:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        if len(body) < length:
-            return
-        self.latencies.append(time.perf_counter() - self._began)
-        if not head.startswith(b"HTTP/1.1 200"):
-            self._end(RuntimeError(f"the service answered {self._received.decode()}"))
-            return
-        self._answers.append(bytes(body))
-        self._received.clear()
-        self._next()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Ends; early when the service closed the connection."""
-        self._end(exc or ConnectionResetError("the service closed the connection"))
-
-    def _next(self) -> None:
-        request = next(self._waiting, None)
-        if request is None:
-            self._end(None)
-            return
-        self._began = time.perf_counter()
-        self._transport.write(request)
-
-    def _end(self, error: Exception | None) -> None:
-        if self.finished.done():
-            return
-        if error is None:
-            self.finished.set_result(None)
-        else:
-            self.finished.set_exception(error)
-        self._transport.close()
-
-
 def _limits() -> Limits:
     now = datetime.now(UTC)
     return Limits(now, now - timedelta(days=1))
@@ -284,11 +253,11 @@ async def main() -> None:
     generator = Generator(msgspec.json.decode(_line(), type=Setup))
     while line := _line():
         job = msgspec.json.decode(line, type=Job)
-        lot, work = await generator.prepare(job)
+        prepared = await generator.prepare(job)
         gc.collect()
         _answer({})
         _line()
-        done = await generator.run(job, lot, work)
+        done = await generator.run(job, prepared)
         _answer(done)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retention_report import Report
     from rich.progress import Progress
 
-    from trafficlog.holds import HoldSelector
+    from trafficlog.selector import Selector
 
 ACCOUNTS = 2_000
 # What the statements of a drop are told by.
@@ -87,7 +87,7 @@ class Bench:
                 by_creation=by_creation,
             )
 
-    async def hold(self, stock: Stock, *selectors: HoldSelector) -> list[str]:
+    async def hold(self, stock: Stock, *selectors: Selector) -> list[str]:
         """Places holds; their ids."""
         async with Database(stock.dsn, self.config) as database:
             return [await place(database, selector) for selector in selectors]
@@ -157,7 +157,7 @@ class Bench:
             return time.perf_counter() - began
 
 
-async def place(database: Database, selector: HoldSelector) -> str:
+async def place(database: Database, selector: Selector) -> str:
     """Places a hold; its id."""
     placed = await Holds(database).place(
         selector,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from history_stock import DAY, START
 from retention_bench import place
 
-from trafficlog.holds import HoldSelector
+from trafficlog.selector import Selector
 from trafficlog.store.database import Database
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ async def measure_holds(bench: Bench, stock: Stock) -> None:
         await stock.settle()
         selectors = {
             "no hold in force": [],
-            "one hold, by account": [HoldSelector(account="a5")],
-            "one hold, by number": [HoldSelector(number="+46701000001")],
+            "one hold, by account": [Selector(account="a5")],
+            "one hold, by number": [Selector(number="+46701000001")],
             f"{MANY_HOLDS} holds, by number": [
-                HoldSelector(number=f"+4670{1000000 + n}") for n in range(MANY_HOLDS)
+                Selector(number=f"+4670{1000000 + n}") for n in range(MANY_HOLDS)
             ],
         }
         for _ in range(rounds):
@@ -61,5 +61,5 @@ async def measure_holds(bench: Bench, stock: Stock) -> None:
 async def time_placing(database: Database) -> float:
     """Milliseconds of placing a hold by number."""
     began = time.perf_counter()
-    await place(database, HoldSelector(number="+46701000001"))
+    await place(database, Selector(number="+46701000001"))
     return (time.perf_counter() - began) * 1000

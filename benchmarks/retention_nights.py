@@ -16,7 +16,7 @@ from retention_peers import (
 )
 from retention_report import Night
 
-from trafficlog.holds import HoldSelector
+from trafficlog.selector import Selector
 
 if TYPE_CHECKING:
     from history_stock import Stock
@@ -62,7 +62,7 @@ async def measure_night(bench: Bench, stock: Stock) -> Night:
                 span = (created, created + DAY)
                 for table in ("history_record", "by_creation"):
                     await stock.add_records(table, [(key, 90)], count, span, f"held{day}/")
-            await bench.hold(stock, HoldSelector(account=HELD_ACCOUNT))
+            await bench.hold(stock, Selector(account=HELD_ACCOUNT))
             await bench.settle(retention, START)
             names = (await stock.partitions("history_record"))[:nights]
             await make_bare(stock, names)

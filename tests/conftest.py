@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from tests.serving import Service, serving, utc
+from tests.serving import Service, serving_as_marked
 from trafficlog import postgres
 
 if TYPE_CHECKING:
@@ -105,9 +105,5 @@ async def service(request: pytest.FixtureRequest, database: str) -> AsyncIterato
     ``@pytest.mark.service_now("2026-11-22T00:00:00Z")`` puts its clock, and
     ``@pytest.mark.service_config(batch_records_max=10)`` its settings.
     """
-    at = request.node.get_closest_marker("service_now")
-    settings = request.node.get_closest_marker("service_config")
-    async with serving(
-        database, utc(at.args[0]) if at else None, **(settings.kwargs if settings else {})
-    ) as running:
+    async with serving_as_marked(request, database) as running:
         yield running

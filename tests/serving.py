@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from trafficlog.cli.serve import Where, service
+from tests.records import GOOD
+from trafficlog.cli.composition import Where, service
 from trafficlog.clock import Clock
 from trafficlog.config import Config
 from trafficlog.store.database import Database
@@ -19,6 +20,9 @@ from trafficlog.store.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    import pytest
 
 
 class SetClock(Clock):
@@ -90,13 +94,8 @@ class Service:
 
     def record(self, record_id: str = "m1", **fields: Any) -> dict[str, Any]:
         """A record that is as it should be, but for ``fields``; those of value ... are left out."""
-        record = {
+        record = GOOD | {
             "id": record_id,
-            "account": "acme",
-            "kind": "sms",
-            "direction": "outgoing",
-            "from": "Acme",
-            "to": "+46701234567",
             "created": self.clock.now().isoformat(),
             "message": "hello",
         }
@@ -129,6 +128,15 @@ async def serving(
             secret = "" if first is None else first.secret
             yield Service(url, dsn, clock, config, http, database, secret, key_file)
     SetClock.fixed = None
+
+
+def serving_as_marked(
+    request: pytest.FixtureRequest, dsn: str
+) -> AbstractAsyncContextManager[Service]:
+    """A service with the clock and the settings that the test's markers say."""
+    at = request.node.get_closest_marker("service_now")
+    settings = request.node.get_closest_marker("service_config")
+    return serving(dsn, utc(at.args[0]) if at else None, **(settings.kwargs if settings else {}))
 
 
 def utc(text: str) -> datetime:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from trafficlog.errors import KeyMissingError, ScopeMissingError
+from trafficlog.patience import within
 from trafficlog.store.keys import digest_of
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ class Authenticator:
     Args:
         keys: where keys are looked up.
         cache_seconds: how long a revoked key may go on being accepted.
+        answer_seconds_max: how long a key may take to be looked up.
     """
 
-    def __init__(self, keys: Keys, cache_seconds: float) -> None:
+    def __init__(self, keys: Keys, cache_seconds: float, answer_seconds_max: float = 30) -> None:
         self._keys = keys
         self._cache_seconds = cache_seconds
+        self._answer_seconds_max = answer_seconds_max
         self._cached: dict[bytes, tuple[float, Principal]] = {}
 
     async def principal(self, authorization: str | None) -> Principal:
@@ -32,6 +35,7 @@ class Authenticator:
 
         Raises:
             KeyMissingError: it carries no key, or one that is unknown or revoked.
+            DatabaseUnavailableError: whether it is known cannot be told in time.
         """
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
@@ -43,12 +47,13 @@ class Authenticator:
 
         Raises:
             KeyMissingError: it is unknown or revoked.
+            DatabaseUnavailableError: whether it is known cannot be told in time.
         """
         digest, now = digest_of(secret), time.monotonic()
         cached = self._cached.get(digest)
         if cached is not None and cached[0] > now:
             return cached[1]
-        principal = await self._keys.recognise(secret)
+        principal = await within(self._answer_seconds_max, self._keys.recognise(secret))
         if principal is None:
             self._cached.pop(digest, None)
             raise KeyMissingError("the API key is unknown or revoked")

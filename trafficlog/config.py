@@ -81,6 +81,13 @@ class Config:
     request_line_bytes_max: int = _setting(8_190, 256, 2**20, "longest request line, in bytes")
     header_bytes_max: int = _setting(8_190, 256, 2**20, "longest header of a request, in bytes")
     headers_max: int = _setting(128, 8, 10_000, "headers of a request")
+    answer_seconds_max: int = _setting(
+        30,
+        1,
+        3600,
+        "time a request waits for its records to be on disk, or for its key to be looked up,"
+        " before it gets 503, in seconds",
+    )
     statement_seconds_max: int = _setting(
         60, 1, 3600, "time one statement of the service may take, in seconds"
     )

@@ -10,51 +10,9 @@ from trafficlog.errors import InvalidValueError
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from trafficlog.selector import Selector
+
 REASON_CHARS_MAX = 500
-# As long as the address of a record.
-NUMBER_CHARS_MAX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class HoldSelector:
-    """What a hold covers: an account, one record of it, a number (either side) or an IP.
-
-    The window, when there is one, is of creation times: ``[created_from, created_to)``.
-    """
-
-    account: str | None = None
-    number: str | None = None
-    ip: str | None = None
-    record: str | None = None
-    created_from: datetime | None = None
-    created_to: datetime | None = None
-
-    def __post_init__(self) -> None:
-        given = [
-            name
-            for name, value in (("account", self.account), ("number", self.number), ("ip", self.ip))
-            if value is not None
-        ]
-        if len(given) != 1:
-            raise InvalidValueError(
-                "selector",
-                given,
-                "name exactly one of: an account (or one record of it), a number, an IP",
-            )
-        number = self.number
-        if number is not None and not (
-            1 <= len(number) <= NUMBER_CHARS_MAX and number.replace("\u00a0", " ").isprintable()
-        ):
-            raise InvalidValueError(
-                "number", number, f"must be a text of 1 to {NUMBER_CHARS_MAX} printable characters"
-            )
-        if self.record is not None and self.account is None:
-            raise InvalidValueError("record", self.record, "goes with its account")
-        start, end = self.created_from, self.created_to
-        if start is not None and end is not None and start >= end:
-            raise InvalidValueError(
-                "created_to", end.isoformat(), "must be later than created_from"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +20,7 @@ class AbuseHold:
     """A hold: rows it covers are kept from destruction until it is released or ends."""
 
     id: str
-    selector: HoldSelector
+    selector: Selector
     reason: str
     case_ref: str
     placed_by: str

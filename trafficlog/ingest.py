@@ -19,7 +19,7 @@ import structlog
 from trafficlog.errors import BufferFullError, DatabaseUnavailableError, TrafficlogError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
 log = structlog.get_logger()
@@ -37,11 +37,12 @@ class Writer(Protocol[B_contra, O_co]):
         """The outcome of each batch, once all are on disk."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting(Generic[B, O]):
     batch: B
     size: int
     answer: asyncio.Future[O]
+    queued: bool = True
 
 
 class IngestBuffer(Generic[B, O]):
@@ -55,6 +56,10 @@ class IngestBuffer(Generic[B, O]):
         writers: transactions under way at once. A second one begins only when ``crowd``
             records wait, a tenth of a group: until then they gather for the next, for each
             transaction has its price.
+        answer_seconds_max: how long a request waits for its batch to be on disk.
+        patience_seconds: how long a transaction may take before the next writer no longer
+            waits for a crowd: whatever holds it up, a lock on one day for example, need not
+            hold up the others.
         on_flush: told how long each transaction took, in seconds.
     """
 
@@ -67,6 +72,8 @@ class IngestBuffer(Generic[B, O]):
         group_max: int,
         writers: int,
         crowd: int | None = None,
+        answer_seconds_max: float = 30,
+        patience_seconds: float = 0.5,
         on_flush: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._writer = writer
@@ -75,12 +82,15 @@ class IngestBuffer(Generic[B, O]):
         self._group_max = group_max
         self._writers = writers
         self._crowd = group_max // 10 if crowd is None else crowd
+        self._answer_seconds_max = answer_seconds_max
+        self._patience_seconds = patience_seconds
         self._on_flush = on_flush
         self._queue: deque[_Waiting[B, O]] = deque()
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._queued = 0
+        # Writers at work, but for those that are held up.
         self._busy = 0
         self.waiting = 0
 
@@ -99,29 +109,48 @@ class IngestBuffer(Generic[B, O]):
 
         Raises:
             BufferFullError: too many records wait already; nothing was taken.
-            DatabaseUnavailableError: it could not be written.
+            DatabaseUnavailableError: it could not be written, or not in time; what a
+                transaction had begun with may still come about.
         """
         if self._closing:
             raise DatabaseUnavailableError("the service is stopping")
         if self.waiting and self.waiting + size > self._waiting_max:
             raise BufferFullError(waiting=self.waiting, limit=self._waiting_max)
-        entry = _Waiting[B, O](batch, size, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        entry = _Waiting[B, O](batch, size, loop.create_future())
         self.waiting += size
         self._queued += size
         self._queue.append(entry)
         self._arrived.set()
-        # A client that hangs up does not undo what it sent: its batch is written.
-        return await asyncio.shield(entry.answer)
+        deadline = loop.call_later(self._answer_seconds_max, self._too_late, entry)
+        try:
+            # A client that hangs up does not undo what it sent: its batch is written.
+            return await asyncio.shield(entry.answer)
+        finally:
+            deadline.cancel()
+
+    def _too_late(self, entry: _Waiting[B, O]) -> None:
+        """Answers a request that has waited for long enough; not begun, its batch is given back."""
+        if entry.queued:
+            self._queue.remove(entry)
+            self._queued -= entry.size
+            self.waiting -= entry.size
+        _fail(
+            [entry],
+            DatabaseUnavailableError(
+                f"the records were not on disk in {self._answer_seconds_max:g} seconds; "
+                "send them again"
+            ),
+        )
 
     async def _run(self) -> None:
         while True:
             group = self._take() if not self._busy or self._queued >= self._crowd else []
             if group:
-                self._busy += 1
                 try:
-                    await self._write(group)
+                    with self._at_work():
+                        await self._write(group)
                 finally:
-                    self._busy -= 1
                     self.waiting -= sum(e.size for e in group)
             elif self._closing:
                 return
@@ -129,11 +158,32 @@ class IngestBuffer(Generic[B, O]):
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Counts a writer among the busy ones, until it is done or held up."""
+        held_up = False
+
+        def hold_up() -> None:
+            nonlocal held_up
+            held_up = True
+            self._busy -= 1
+            self._arrived.set()
+
+        self._busy += 1
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, hold_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if not held_up:
+                self._busy -= 1
+
     def _take(self) -> list[_Waiting[B, O]]:
         group: list[_Waiting[B, O]] = []
         size = 0
         while self._queue and (not group or size + self._queue[0].size <= self._group_max):
             entry = self._queue.popleft()
+            entry.queued = False
             group.append(entry)
             size += entry.size
         self._queued -= size

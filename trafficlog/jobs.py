@@ -1,4 +1,4 @@
-"""The jobs: retention and moves of history, run by one instance at a time.
+"""The jobs: retention, moves of history and sums of usage, run by one instance at a time.
 
 The first run is at the start, not one interval later. What fails is counted and
 logged with what and why, and tried again at the next interval.
@@ -139,7 +139,7 @@ class Jobs:
             self._last_run = began
         else:
             await self._move(executor)
-        await executor.roll_up_usage()
+        await self._sum_up(executor)
 
     async def observe(self, executor: Executor) -> None:
         """Sets the gauges that tell how retention stands."""
@@ -175,6 +175,18 @@ class Jobs:
             log.error("move_failed", reason=error.detail)
             return
         self._note("moves", report)
+
+    async def _sum_up(self, executor: Executor) -> None:
+        try:
+            await executor.roll_up_usage()
+        except DatabaseUnavailableError:
+            raise
+        except Exception as error:
+            # What is not summed up yet counts all the same; the next round tries again.
+            self._metrics.job_failures.labels("usage").inc()
+            log.exception("usage_not_summed_up", reason=str(error))
+            return
+        self._metrics.job_last_success.labels("usage").set(self._now().timestamp())
 
     def _note(self, job: str, report: Report) -> None:
         for dropped in report.dropped:

@@ -18,22 +18,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trafficlog.errors import InvalidValueError
-from trafficlog.records import (
+from trafficlog.records import Limits, Report, is_status_of, parse_report
+from trafficlog.retention import AHEAD_MAX
+from trafficlog.values import (
     ADDRESS_CHARS_MAX,
     NAME_CHARS,
     NAME_CHARS_MAX,
-    Limits,
-    Report,
     is_name,
     is_owner,
     is_plain_address,
-    is_status_of,
     is_tag,
     is_user_agent,
     normal_ip,
-    parse_report,
 )
-from trafficlog.retention import AHEAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,8 +15,13 @@ import orjson
 import zstandard
 from aiohttp import web
 
+from trafficlog.client import RetryPolicy
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+# How a client tries again that is not to keep a test waiting.
+FAST = RetryPolicy(first_seconds=0.01, pause_seconds_max=0.05, give_up_after_seconds=5.0)
 
 
 class FlakyService:

@@ -14,6 +14,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests.records import GOOD
 from trafficlog.client import Client, RetryPolicy
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -21,13 +22,9 @@ START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def record(record_id: str, number: int) -> dict[str, str]:
     """A record of the demonstration's day."""
-    return {
+    return GOOD | {
         "id": record_id,
         "account": f"a{number % 3}",
-        "kind": "sms",
-        "direction": "outgoing",
-        "from": "Acme",
-        "to": "+46701234567",
         "created": (START + timedelta(milliseconds=number)).isoformat(),
         "message": f"text {number}",
     }

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
-from tests.api.flaky import FlakyService, flaky_service, problem
+from tests.api.flaky import FAST, FlakyService, problem
 from trafficlog.client import (
     AnswerUnreadableError,
     IngestAnswer,
@@ -22,15 +21,6 @@ from trafficlog.client import (
     ServiceUnreachableError,
 )
 from trafficlog.errors import InvalidValueError, KeyMissingError, ScopeMissingError
-
-FAST = RetryPolicy(first_seconds=0.01, pause_seconds_max=0.05, give_up_after_seconds=5.0)
-
-
-@pytest_asyncio.fixture
-async def flaky():
-    """A server on a port of its own, which fails as it is told to."""
-    async with flaky_service() as service:
-        yield service
 
 
 def client(service: FlakyService, **options) -> Poster:

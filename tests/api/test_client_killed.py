@@ -11,9 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from tests.api.relay import Relay
 from tests.api.sender import record
 from tests.jobs.stock import until
 from trafficlog.client import Client, Outcome, RetryPolicy
@@ -23,15 +21,6 @@ KILLS = 6
 FAST = RetryPolicy(first_seconds=0.01, pause_seconds_max=0.05)
 
 pytestmark = pytest.mark.service_now("2026-11-22T00:00:00Z")
-
-
-@pytest_asyncio.fixture
-async def relay(service):
-    """A way to the service that can be cut."""
-    way = Relay(service.url)
-    await way.listen()
-    yield way
-    way.close()
 
 
 async def stored(dsn: str) -> list[str]:

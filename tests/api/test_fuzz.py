@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import send
+from tests.records import GOOD
 from trafficlog.api.history import PAGE_PARAMETERS
 from trafficlog.api.operate import HOLD_FIELDS
 from trafficlog.records import Report
@@ -55,15 +56,6 @@ VALUES = st.recursive(
 )
 FIELDS = st.sampled_from([*(f.encode_name for f in msgspec.structs.fields(Report)), "other"])
 OBJECT_FIELDS = (*HOLD_FIELDS, "history", "monthly_reports", "enabled", "days")
-GOOD = {
-    "id": "m1",
-    "account": "acme",
-    "kind": "sms",
-    "direction": "outgoing",
-    "from": "Acme",
-    "to": "+46701234567",
-    "created": "2026-11-21T12:00:00Z",
-}
 # A good record with some fields as they should not be.
 RECORDS = st.dictionaries(FIELDS, VALUES, max_size=4).map(lambda bad: GOOD | bad)
 

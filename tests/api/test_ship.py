@@ -18,7 +18,6 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.api.relay import Relay
 from trafficlog.records import AccountId
 from trafficlog.ship import (
     LogNotFollowableError,
@@ -103,15 +102,6 @@ async def assert_stored_once_and_delivered(reader: Reader) -> None:
     assert len({(each["created"], each["id"]) for each in sent}) == 72
     received = await reader.history("inbox")
     assert Counter(each["status"] for each in received) == {"received": 50}
-
-
-@pytest_asyncio.fixture
-async def relay(service):
-    """A way to the service that can be cut."""
-    way = Relay(service.url)
-    await way.listen()
-    yield way
-    way.close()
 
 
 async def until(condition, seconds: float = 10.0) -> None:

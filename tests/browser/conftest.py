@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, Page, async_playwright
 
-from tests.serving import Service, serving, utc
+from tests.serving import Service, serving_as_marked
 
 if TYPE_CHECKING:
     import re
@@ -101,11 +101,7 @@ async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Br
 @pytest_asyncio.fixture(loop_scope="session")
 async def service(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Service]:
     """The whole service, as everywhere in the suite, on the event loop of the browser."""
-    at = request.node.get_closest_marker("service_now")
-    settings = request.node.get_closest_marker("service_config")
-    async with serving(
-        database, utc(at.args[0]) if at else None, **(settings.kwargs if settings else {})
-    ) as running:
+    async with serving_as_marked(request, database) as running:
         yield running
 
 

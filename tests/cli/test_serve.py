@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.process import TIME_TRAVEL, server, start_server, trafficlog
 from tests.jobs.stock import until
+from tests.records import GOOD
 
 
 @pytest.fixture
@@ -30,15 +31,7 @@ def data_dir():
 
 def record(record_id: str) -> dict[str, str]:
     """A record of the demonstration's day."""
-    return {
-        "id": record_id,
-        "account": "acme",
-        "kind": "sms",
-        "direction": "outgoing",
-        "from": "Acme",
-        "to": "+46701234567",
-        "created": "2026-11-21T23:00:00Z",
-    }
+    return GOOD | {"id": record_id, "created": "2026-11-21T23:00:00Z"}
 
 
 async def test_serve_on_an_embedded_database_from_first_start_to_last(data_dir):

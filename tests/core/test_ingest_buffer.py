@@ -269,3 +269,47 @@ async def test_what_gathered_is_written_when_the_writer_before_is_done():
         writer.release(2)
         await asyncio.gather(*tasks)
         assert writer.groups == [["a"], ["b", "c"]]
+
+
+async def test_a_request_that_waits_too_long_is_told_so():
+    """In its time, whatever the database does; what no transaction began with is given back."""
+    async with buffering(waiting_max=10, answer_seconds_max=0.05) as (buffer, writer):
+        tasks = await submitted(buffer, "a", "b", size=5)
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, DatabaseUnavailableError) for each in outcomes)
+        assert writer.groups == [["a", "b"]]
+        # A transaction may yet store those: they take up their room until it ends.
+        assert buffer.waiting == 10
+        writer.release(1)
+        await until(lambda: not buffer.waiting)
+        tasks = await submitted(buffer, "c")
+        await until(lambda: len(writer.groups) == 2)
+        late = (await submitted(buffer, "d"))[0]
+        with pytest.raises(DatabaseUnavailableError, match="again"):
+            await late
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert buffer.waiting == 1
+        writer.release()
+        await until(lambda: not buffer.waiting)
+        assert await buffer.submit("e", 1) == "e stored"
+        assert writer.groups[1:] == [["c"], ["e"]]
+
+
+async def test_a_writer_that_is_held_up_does_not_hold_up_the_next():
+    """After a while a second one takes what waits, however little, and goes on doing so."""
+    async with buffering(writers=2, crowd=100, patience_seconds=0.05) as (buffer, writer):
+        write = writer.write
+
+        async def hang(batches, now):
+            return await write(batches, now) if "stuck" in batches else list(batches)
+
+        writer.write = hang
+        stuck = await submitted(buffer, "stuck")
+        await writer.begun.wait()
+        async with asyncio.timeout(5):
+            for batch in "abc":
+                assert await buffer.submit(batch, 1) == batch
+        writer.release()
+        assert await stuck[0] == "stuck stored"
+        assert buffer.waiting == 0

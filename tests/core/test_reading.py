@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.records import GOOD
 from trafficlog.errors import InvalidValueError
 from trafficlog.reading import doubtful_ones, read_lines, steps
 from trafficlog.records import Limits, limits_of, parse_report
@@ -14,15 +15,7 @@ from trafficlog.retention import DataClass, PolicyBook, RetentionPolicy
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 LIMITS = Limits(NOW, NOW - timedelta(days=60), message_chars_max=20)
-PLAIN = {
-    "id": "m1",
-    "account": "acme",
-    "kind": "sms",
-    "direction": "outgoing",
-    "from": "Acme",
-    "to": "+46701234567",
-    "created": "2026-03-14T11:59:00Z",
-}
+PLAIN = GOOD | {"created": "2026-03-14T11:59:00Z"}
 
 # What is just inside and just outside of each rule.
 NAMES = ["m1", "a@b.c:1-2_~=+", "x" * 64, "", "x" * 65, "a b", "ä", "a\n", 7, None]

@@ -9,33 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import GOOD
 from trafficlog.errors import InvalidValueError
 from trafficlog.merging import fold, is_later, merge
 from trafficlog.records import (
-    ADDRESS_CHARS_MAX,
     AHEAD_MAX,
     CALL_STATUSES,
     MESSAGE_STATUSES,
     STATUS_CODES,
     Limits,
     Report,
-    normal_ip,
-    normal_number,
     parse_report,
 )
+from trafficlog.values import ADDRESS_CHARS_MAX, normal_ip, normal_number
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LIMITS = Limits(NOW, NOW - timedelta(days=60))
 TICK = timedelta(microseconds=1)
-GOOD = {
-    "id": "m1",
-    "account": "acme",
-    "kind": "sms",
-    "direction": "outgoing",
-    "from": "Acme",
-    "to": "+46701234567",
-    "created": "2026-11-21T12:00:00Z",
-}
 
 
 def parse(**fields):

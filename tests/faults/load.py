@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
+import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import aiohttp
 import asyncpg
 
+from tests.cli.process import TIME_TRAVEL, trafficlog
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# However often PostgreSQL has died already, it is not waited with for longer.
+SOON = TIME_TRAVEL | {"TRAFFICLOG_RESTART_SECONDS_MAX": "1"}
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def kills(default: int, most: int = 100) -> int:
+    """How often a series kills: ``TRAFFICLOG_FAULT_KILLS``, up to ``most``; few when not told."""
+    return min(int(os.environ.get("TRAFFICLOG_FAULT_KILLS", default)), most)
 
 
 def free_port() -> int:
@@ -25,7 +37,14 @@ def free_port() -> int:
 
 
 class Load:
-    """Workers that post batches until they are acknowledged, each batch again when in doubt."""
+    """Workers that post batches until they are acknowledged, each batch again when in doubt.
+
+    ``refusals`` counts the answers that were not 200, by status and Retry-After;
+    ``slowest_seconds`` is the longest that an answer of any kind took to come.
+    """
+
+    # Accounts whose history is off.
+    history_off: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, url: str, key: str, *, workers: int = 4, batch: int = 5) -> None:
         self._url, self._key, self._workers, self._batch = url, key, workers, batch
@@ -35,7 +54,11 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self.sent: set[str] = set()
         self.acknowledged: set[str] = set()
+        # Records a later report of which was acknowledged.
+        self.reported: set[str] = set()
         self.doubts = 0
+        self.refusals: Counter[tuple[int, str | None]] = Counter()
+        self.slowest_seconds = 0.0
         self.wrong: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -54,6 +77,13 @@ class Load:
         async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: len(self.acknowledged) >= wanted)
 
+    async def refused(self, times: int = 1) -> None:
+        """Waits until so many more batches were not acknowledged."""
+        wanted = self.doubts + times
+        async with asyncio.timeout(60):
+            while self.doubts < wanted:  # noqa: ASYNC110 - a doubt is no progress
+                await asyncio.sleep(0.02)
+
     async def _work(self, worker: int) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
         async with aiohttp.ClientSession(headers=headers) as http:
@@ -61,29 +91,43 @@ class Load:
                 numbers = [next(self._numbers) for _ in range(self._batch)]
                 records = [self._record(n, worker) for n in numbers]
                 self.sent |= {r["id"] for r in records}
-                while not await self._post(http, records):
-                    self.doubts += 1
-                    await asyncio.sleep(0.05)
+                await self._until_acknowledged(http, records)
                 async with self._more:
                     self.acknowledged |= {r["id"] for r in records}
                     self._more.notify_all()
+                if later := [r for r in map(self._later, numbers, records) if r is not None]:
+                    await self._until_acknowledged(http, later)
+                    self.reported |= {r["id"] for r in later}
 
-    async def _post(self, http: aiohttp.ClientSession, records: list[dict[str, str]]) -> bool:
+    async def _until_acknowledged(
+        self, http: aiohttp.ClientSession, records: list[dict[str, Any]]
+    ) -> None:
+        while True:
+            began = time.monotonic()
+            stored = await self._post(http, records)
+            self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+            if stored:
+                return
+            self.doubts += 1
+            await asyncio.sleep(0.05)
+
+    async def _post(self, http: aiohttp.ClientSession, records: list[dict[str, Any]]) -> bool:
         try:
             async with http.post(f"{self._url}/v1/records", json=records) as answer:
                 if answer.status == 200:
                     told = await answer.json()
-                    if told["accepted"] + told["duplicates"] != len(records):
+                    if told["accepted"] + told["updated"] + told["duplicates"] != len(records):
                         self.wrong.append(str(told))
                     return True
-                if answer.status < 500 and answer.status != 429:
+                self.refusals[answer.status, answer.headers.get("Retry-After")] += 1
+                if answer.status not in (429, 503):
                     self.wrong.append(f"{answer.status} {await answer.text()}")
                 return False
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
 
     @staticmethod
-    def _record(number: int, worker: int) -> dict[str, str]:
+    def _record(number: int, worker: int) -> dict[str, Any]:
         return {
             "id": f"m{number}",
             "account": f"a{worker}",
@@ -95,19 +139,111 @@ class Load:
             "message": f"text {number}",
         }
 
+    @staticmethod
+    def _later(number: int, record: dict[str, Any]) -> dict[str, Any] | None:  # noqa: ARG004
+        """A later report of a record; None when it has none."""
+        return None
+
+
+class MixedLoad(Load):
+    """Messages and calls that get later reports, and an account that keeps no history."""
+
+    history_off: ClassVar[frozenset[str]] = frozenset({"a3"})
+
+    @classmethod
+    def _record(cls, number: int, worker: int) -> dict[str, Any]:
+        record = Load._record(number, worker)
+        if number % 3:
+            return record | {"status": "sent", "parts": 1 + number % 4, "cost": number % 700}
+        del record["message"]
+        return record | {"kind": "call", "status": "ongoing"}
+
+    @staticmethod
+    def _later(number: int, record: dict[str, Any]) -> dict[str, Any] | None:
+        if number % 2:
+            return None
+        updated = (START + timedelta(seconds=1, milliseconds=number)).isoformat()
+        if record["kind"] == "call":
+            ended = {"status": "success", "duration": number % 100, "cost": number}
+            return record | ended | {"updated": updated}
+        return record | {"status": "delivered", "delivered": updated, "updated": updated}
+
+
+async def without_history(dsn: str) -> None:
+    """Makes the accounts of a mixed load that keep no history."""
+    for account in MixedLoad.history_off:
+        made = await trafficlog("account", "create", account, "--history-off", dsn=dsn)
+        assert made.code == 0, made.err
+
 
 async def assert_all_there_once(dsn: str, load: Load) -> None:
-    """Every acknowledged record is in both tables exactly once, and none is in one alone."""
+    """Every acknowledged record is in both tables exactly once, none in one alone, all counted.
+
+    A record of an account without history is in the legal table alone. The usage statistics
+    say of each account, day, kind, direction and status what the rows themselves add up to.
+    """
     assert load.wrong == []
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, server_settings={"search_path": "trafficlog"})
     try:
-        tables = {}
-        for table in ("traffic_record", "history_record"):
-            rows = await connection.fetch(f"SELECT id FROM trafficlog.{table}")
-            ids = [row["id"] for row in rows]
-            assert len(ids) == len(set(ids)), f"some are in {table} twice"
-            tables[table] = set(ids)
-        assert tables["traffic_record"] == tables["history_record"]
-        assert load.acknowledged <= tables["traffic_record"] <= load.sent
+        # The jobs may be summing up usage just now.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await _assert_stored_once(connection, load)
+            await _assert_counted(connection, load)
     finally:
         await connection.close()
+
+
+async def _assert_stored_once(connection: asyncpg.Connection, load: Load) -> None:
+    tables = {}
+    for table in ("traffic_record", "history_record"):
+        rows = await connection.fetch(
+            f"SELECT id, account_id, updated_at IS NOT NULL AS reported"
+            f" FROM {table} JOIN account USING (account_key)"
+        )
+        tables[table] = {row["id"]: row for row in rows}
+        assert len(rows) == len(tables[table]), f"some are in {table} twice"
+    legal, history = tables["traffic_record"], tables["history_record"]
+    assert load.acknowledged <= legal.keys() <= load.sent
+    kept = {name for name, row in legal.items() if row["account_id"] not in load.history_off}
+    assert history.keys() == kept
+    assert load.reported <= {name for name, row in legal.items() if row["reported"]}
+    assert load.reported & kept <= {name for name, row in history.items() if row["reported"]}
+
+
+async def _assert_counted(connection: asyncpg.Connection, load: Load) -> None:
+    by_status = await _sums(
+        connection,
+        "SELECT account_id, day, kind, direction, coalesce(status, 0),"
+        " sum(records), sum(parts), sum(seconds), sum(cost)"
+        " FROM (TABLE usage_statistic UNION ALL TABLE usage_delta) u"
+        " JOIN account USING (account_key) GROUP BY 1, 2, 3, 4, 5",
+        5,
+    )
+    of_history = await _sums(
+        connection,
+        "SELECT account_id, (r.created_at AT TIME ZONE 'UTC')::date, kind, direction,"
+        " coalesce(status, 0), count(*), coalesce(sum(parts), 0), coalesce(sum(duration), 0),"
+        " coalesce(sum(cost), 0)"
+        " FROM history_record r JOIN account USING (account_key) GROUP BY 1, 2, 3, 4, 5",
+        5,
+    )
+    assert {k: v for k, v in by_status.items() if k[0] not in load.history_off} == of_history
+    # Without history there is no status to go by: the records themselves are counted.
+    counted: Counter[tuple[Any, ...]] = Counter()
+    for place, (records, *_) in by_status.items():
+        counted[place[:4]] += int(records)
+    of_legal = await _sums(
+        connection,
+        "SELECT account_id, (r.created_at AT TIME ZONE 'UTC')::date, kind, direction, count(*)"
+        " FROM traffic_record r JOIN account USING (account_key) GROUP BY 1, 2, 3, 4",
+        4,
+    )
+    assert counted == {place: records for place, (records,) in of_legal.items()}
+
+
+async def _sums(
+    connection: asyncpg.Connection, query: str, width: int
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Groups (the first ``width`` columns) and their sums; a group of nothing is none."""
+    found = [tuple(row) for row in await connection.fetch(query)]
+    return {row[:width]: row[width:] for row in found if any(row[width:])}

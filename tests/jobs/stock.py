@@ -15,16 +15,18 @@ from trafficlog.records import Report
 from trafficlog.retention import HistoryDays, HistoryOff
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.database import Database
+from trafficlog.store.debug_log import DebugLine
 from trafficlog.store.history import History, HistoryFilter
 from trafficlog.store.holds import Holds
-from trafficlog.store.ingest import Batch, DebugLine, Outcome, RecordWriter
+from trafficlog.store.ingest import Batch, Outcome, RecordWriter
 from trafficlog.store.retention import Retention, RunResult
 from trafficlog.store.verify import Verification, verify
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from trafficlog.holds import AbuseHold, HoldSelector
+    from trafficlog.holds import AbuseHold
+    from trafficlog.selector import Selector
 
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -162,9 +164,7 @@ class Stock:
             by="test",
         )
 
-    async def hold(
-        self, selector: HoldSelector, now: datetime = START, days: float = 200
-    ) -> AbuseHold:
+    async def hold(self, selector: Selector, now: datetime = START, days: float = 200) -> AbuseHold:
         """Places a hold."""
         return await Holds(self.database).place(
             selector,

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tests.jobs.stock import DAY, START, TICK, TRAFFIC_GONE, config, report
-from trafficlog.holds import HoldSelector
 from trafficlog.queries import queries
 from trafficlog.retention import HistoryDays
+from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.database import Database
 from trafficlog.store.ingest import RecordWriter
@@ -91,7 +91,7 @@ async def test_a_drop_means_the_same_in_a_session_of_any_zone(stock, session):
     late = report("m1", updated=START + TICK, status="sent")
     await stock.write(report("m1"))
     await stock.write(late)
-    await stock.hold(HoldSelector(account="acme"))
+    await stock.hold(Selector(account="acme"))
     name = await stock.partition("traffic_record", START, 60)
     upper = (START + 61 * DAY).replace(hour=0)
     connection = await asyncpg.connect(
@@ -134,7 +134,7 @@ async def test_a_holds_window_begins_at_its_start_and_is_over_at_its_end(stock, 
         report("after", START + TICK),
         now=START + TICK,
     )
-    await stock.hold(HoldSelector(account="acme", **{bound: START}), START + TICK)
+    await stock.hold(Selector(account="acme", **{bound: START}), START + TICK)
     assert (await stock.run(TRAFFIC_GONE)).failures == []
     assert await stock.held() == {("traffic_record", each) for each in kept}
 
@@ -147,7 +147,7 @@ async def test_a_hold_protects_from_a_drop_before_its_end(stock, ticks, is_kept)
     await stock.write(report("m1"))
     upper = (START + 61 * DAY).replace(hour=0)
     end = upper + ticks * TICK
-    await stock.hold(HoldSelector(account="acme"), days=(end - START) / DAY)
+    await stock.hold(Selector(account="acme"), days=(end - START) / DAY)
     found = await stock.admin.fetchval("SELECT ends_at FROM abuse_hold")
     assert found == end
     assert (await stock.run(upper)).failures == []

@@ -12,8 +12,8 @@ from tests.core.test_ledger import chain_of
 from tests.jobs.stock import DAY, HISTORY_GONE, TICK, config, report
 from trafficlog.certificate import Period, disagreements
 from trafficlog.errors import DatabaseUnavailableError, InvalidValueError, SigningKeyError
-from trafficlog.holds import HoldSelector
 from trafficlog.queries import queries
+from trafficlog.selector import Selector
 from trafficlog.signature import read_signed
 from trafficlog.signing import signing_key
 from trafficlog.store.certificates import Certificates
@@ -36,7 +36,7 @@ async def destroyed(stock):
     await stock.write(
         report("m1", recipient=NUMBER), report("m2"), report("m3", account="held-account")
     )
-    await stock.hold(HoldSelector(account="held-account"))
+    await stock.hold(Selector(account="held-account"))
     await stock.run(RUN)
 
 

@@ -16,7 +16,7 @@ from tests.jobs.stock import (
     config,
     report,
 )
-from trafficlog.holds import HoldSelector
+from trafficlog.selector import Selector
 from trafficlog.store.retention import Retention
 from trafficlog.store.transit import Transit
 
@@ -89,7 +89,7 @@ async def test_what_expired_is_physically_gone(stock):
 async def test_each_drop_leaves_a_ledger_row_with_exact_counts(stock):
     """Class, object, bounds, rows and how many a hold kept; the register forgets the partition."""
     await stock.write(*[report(f"m{n}") for n in range(7)], report("other", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     result = await stock.run(TRAFFIC_GONE)
     (dropped,) = [d for d in result.dropped if d.rows]
     assert (dropped.table, dropped.rows, dropped.held) == ("traffic_record", 8, 1)
@@ -127,7 +127,7 @@ async def test_a_drop_and_its_ledger_row_are_one_transaction(stock):
 async def test_a_plan_tells_what_a_run_then_does(stock):
     """The same partitions, the same rows, the same held ones; the plan changes nothing."""
     await stock.write(report("m1"), report("m2", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     async with Retention(stock.dsn, config()) as retention:
         plan = await retention.plan(HISTORY_GONE)
         weighed = await retention.weigh(plan.drop, HISTORY_GONE)

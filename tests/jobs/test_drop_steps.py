@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.jobs.stock import START, TRAFFIC_GONE, config, report
-from trafficlog.holds import HoldSelector
 from trafficlog.queries import queries
+from trafficlog.selector import Selector
 from trafficlog.store.retention import Retention
 
 
@@ -25,9 +25,9 @@ async def settled(stock, retention: Retention) -> str:
 @pytest.mark.parametrize(
     ("selector", "ids"),
     [
-        (HoldSelector(account="b"), {"b1"}),
-        (HoldSelector(number="+46701234567"), {"m1", "m2", "b1"}),
-        (HoldSelector(account="acme", record="m2"), {"m2"}),
+        (Selector(account="b"), {"b1"}),
+        (Selector(number="+46701234567"), {"m1", "m2", "b1"}),
+        (Selector(account="acme", record="m2"), {"m2"}),
     ],
 )
 async def test_a_hold_placed_after_the_middle_step_is_honoured_by_the_last(stock, selector, ids):
@@ -43,7 +43,7 @@ async def test_a_hold_placed_after_the_middle_step_is_honoured_by_the_last(stock
 async def test_without_a_new_hold_the_last_step_relies_on_the_middle_one(stock):
     """It reads no row under the lock that placements wait for, and says what was copied."""
     await stock.write(report("a1", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     async with Retention(stock.dsn, config()) as retention:
         await stock.write(report("m1"), report("b1", account="b"))
         name = await stock.partition("traffic_record", START, 60)
@@ -61,7 +61,7 @@ async def test_without_a_new_hold_the_last_step_relies_on_the_middle_one(stock):
 async def test_rows_that_came_while_it_was_attached_again_are_looked_at(stock):
     """Attached by hand after the middle step, a partition's drop settles anew."""
     await stock.write(report("b0", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     async with Retention(stock.dsn, config()) as retention:
         name = await settled(stock, retention)
         bounds = await stock.admin.fetchrow("SELECT lower, upper FROM partition_drop")

@@ -22,9 +22,9 @@ from tests.jobs.stock import (
     until,
 )
 from trafficlog.errors import NotFoundError
-from trafficlog.holds import HoldSelector
 from trafficlog.partitions import Bounds
 from trafficlog.queries import queries
+from trafficlog.selector import Selector
 from trafficlog.store.holds import Holds
 from trafficlog.store.retention import Retention
 
@@ -76,7 +76,7 @@ async def waiting(stock, role: str, sessions: int = 1) -> bool:
 
 
 @asynccontextmanager
-async def detached(stock, settings=PATIENT, *holds: HoldSelector) -> AsyncIterator[Drop]:
+async def detached(stock, settings=PATIENT, *holds: Selector) -> AsyncIterator[Drop]:
     """A drop that has come as far as its detach."""
     await stock.write(report("m1", ip="192.0.2.1"), report("m2"), report("b1", account="b"))
     for selector in holds:
@@ -90,7 +90,7 @@ async def detached(stock, settings=PATIENT, *holds: HoldSelector) -> AsyncIterat
         yield Drop(stock, retention, name, Bounds(begun["lower"], begun["upper"]))
 
 
-def placing(stock, selector: HoldSelector) -> asyncio.Task:
+def placing(stock, selector: Selector) -> asyncio.Task:
     """A hold being placed."""
     return asyncio.create_task(stock.hold(selector, TRAFFIC_GONE))
 
@@ -102,7 +102,7 @@ async def test_a_hold_placed_while_the_middle_step_copies_is_looked_at_by_the_la
             settling = drop.settle()
             await drop.waits()
             async with asyncio.timeout(5):
-                await stock.hold(HoldSelector(account="b"), TRAFFIC_GONE)
+                await stock.hold(Selector(account="b"), TRAFFIC_GONE)
             await locker.execute("COMMIT")
         assert await settling == 3
         assert await drop.finish() == 1
@@ -120,7 +120,7 @@ async def test_a_hold_that_waits_for_a_drop_which_gives_up_protects_its_rows(sto
             await drop.waits()
             # It is acknowledged while the drop is still to be tried again.
             async with asyncio.timeout(5):
-                await stock.hold(HoldSelector(account="b"), TRAFFIC_GONE)
+                await stock.hold(Selector(account="b"), TRAFFIC_GONE)
             assert not finishing.done()
             await reader.execute("COMMIT")
         assert (await finishing).held == 1
@@ -135,7 +135,7 @@ async def test_a_hold_placed_during_the_last_transaction_is_acknowledged_after_i
         last = drop.retention.connection.transaction()
         await last.start()
         assert await drop.finish() == 0
-        place = placing(stock, HoldSelector(account="b"))
+        place = placing(stock, Selector(account="b"))
         await until(lambda: waiting(stock, "trafficlog_operator"))
         assert not place.done()
         if end == "committed":
@@ -181,8 +181,8 @@ async def test_two_holds_placed_at_once_are_both_in_force_for_the_drop(stock):
         await last.start()
         await drop.finish()
         both = [
-            placing(stock, HoldSelector(account="b")),
-            placing(stock, HoldSelector(ip="192.0.2.1")),
+            placing(stock, Selector(account="b")),
+            placing(stock, Selector(ip="192.0.2.1")),
         ]
         await until(lambda: waiting(stock, "trafficlog_operator", 2))
         await last.rollback()
@@ -194,7 +194,7 @@ async def test_two_holds_placed_at_once_are_both_in_force_for_the_drop(stock):
 @pytest.mark.parametrize("moment", ["before the middle step", "between", "during the last"])
 async def test_a_hold_released_during_a_drop_leaves_nothing_behind(stock, moment):
     """Its copies go in the same run or the next, with their line in the ledger."""
-    async with detached(stock, PATIENT, HoldSelector(account="b")) as drop:
+    async with detached(stock, PATIENT, Selector(account="b")) as drop:
         (hold,) = await Holds(stock.database).all()
         copied = moment != "before the middle step"
         if not copied:
@@ -220,7 +220,7 @@ async def test_a_hold_released_during_a_drop_leaves_nothing_behind(stock, moment
 
 async def test_of_two_holds_one_released_during_the_drop_the_other_keeps_its_rows(stock):
     """The copy is the one of both; the count is that of the holds in force at the copy."""
-    selectors = HoldSelector(account="b"), HoldSelector(number="+46701234567")
+    selectors = Selector(account="b"), Selector(number="+46701234567")
     async with detached(stock, PATIENT, *selectors) as drop:
         await drop.settle()
         by_number = next(h for h in await Holds(stock.database).all() if h.selector.number)
@@ -233,7 +233,7 @@ async def test_of_two_holds_one_released_during_the_drop_the_other_keeps_its_row
 async def test_what_a_late_report_said_is_in_the_copy(stock):
     """A report that came in after the drop began and before the detach is kept as it was last."""
     await stock.write(report("b1", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     name = await stock.partition(TRAFFIC, START, 60)
     async with Retention(stock.dsn, PATIENT) as retention:
         begun = await queries.begin_drop(
@@ -252,7 +252,7 @@ async def test_what_a_late_report_said_is_in_the_copy(stock):
 async def test_a_hold_is_not_prolonged_while_what_it_kept_is_being_destroyed(stock):
     """Whoever is told that a hold goes on still has what it kept."""
     await stock.write(report("b1", account="b"))
-    hold = await stock.hold(HoldSelector(account="b"), days=100)
+    hold = await stock.hold(Selector(account="b"), days=100)
     await stock.run(HISTORY_GONE)
     assert len(await stock.held()) == 2
     async with stock.transaction() as destroying:
@@ -272,7 +272,7 @@ async def test_a_hold_is_not_prolonged_while_what_it_kept_is_being_destroyed(sto
 async def test_a_hold_prolonged_just_before_its_end_keeps_what_it_kept(stock):
     """Whatever destroys waits until the extension is committed, and sees it."""
     await stock.write(report("b1", account="b"))
-    hold = await stock.hold(HoldSelector(account="b"), days=100)
+    hold = await stock.hold(Selector(account="b"), days=100)
     await stock.run(HISTORY_GONE)
     async with Retention(stock.dsn, PATIENT) as retention, stock.transaction() as operator:
         await queries.lock_holds_alone(operator)
@@ -289,7 +289,7 @@ async def test_a_hold_prolonged_just_before_its_end_keeps_what_it_kept(stock):
 async def test_copies_are_destroyed_although_a_run_by_an_earlier_clock_came_between(stock):
     """A clock that was ahead and was put right leaves no copy that nobody looks at any more."""
     await stock.write(report("b1", account="b"))
-    hold = await stock.hold(HoldSelector(account="b"))
+    hold = await stock.hold(Selector(account="b"))
     await stock.run(TRAFFIC_GONE)
     await stock.release(hold, START)
     for hours in (1, 2, 3):

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from tests.jobs.stock import DAY, HISTORY_GONE, START, TICK, TRAFFIC_GONE, config, report
-from trafficlog.holds import HoldSelector
 from trafficlog.partitions import Bounds
 from trafficlog.queries import queries
 from trafficlog.records import RecordId
+from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.history import History
 from trafficlog.store.retention import Retention
@@ -29,16 +29,16 @@ async def stocked(stock) -> None:
 
 
 SELECTORS = {
-    "account": (HoldSelector(account="acme"), {"m1", "m2"}, {"m1", "m2"}),
-    "record": (HoldSelector(account="acme", record="m2"), {"m2"}, {"m2"}),
+    "account": (Selector(account="acme"), {"m1", "m2"}, {"m1", "m2"}),
+    "record": (Selector(account="acme", record="m2"), {"m2"}, {"m2"}),
     "number on either side": (
-        HoldSelector(number="0046 70-000 00 02"),
+        Selector(number="0046 70-000 00 02"),
         {"m2", "b1"},
         {"m2", "b1"},
     ),
-    "ip, known to the legal record alone": (HoldSelector(ip="2001:DB8:0::1"), {"m2"}, set()),
-    "window from": (HoldSelector(account="acme", created_from=LATER), {"m2"}, {"m2"}),
-    "window to": (HoldSelector(account="acme", created_to=LATER), {"m1"}, {"m1"}),
+    "ip, known to the legal record alone": (Selector(ip="2001:DB8:0::1"), {"m2"}, set()),
+    "window from": (Selector(account="acme", created_from=LATER), {"m2"}, {"m2"}),
+    "window to": (Selector(account="acme", created_to=LATER), {"m1"}, {"m1"}),
 }
 
 
@@ -63,7 +63,7 @@ async def test_what_a_hold_covers_survives_the_drop(stock, name):
 async def test_held_copies_are_whole_and_invisible_to_the_customer(stock):
     """The copy has what the row had; the customer sees nothing of it."""
     await stocked(stock)
-    await stock.hold(HoldSelector(account="acme"))
+    await stock.hold(Selector(account="acme"))
     await stock.run(HISTORY_GONE)
     assert await stock.visible(HISTORY_GONE) == []
     content = orjson.loads(
@@ -78,7 +78,7 @@ async def test_held_copies_are_whole_and_invisible_to_the_customer(stock):
 async def test_a_hold_survives_the_customers_erasure(stock):
     """The row is gone for the customer at once; the copy and the ledger say so."""
     await stocked(stock)
-    await stock.hold(HoldSelector(account="acme", record="m1"))
+    await stock.hold(Selector(account="acme", record="m1"))
     history = History(stock.database)
     _, erased = await history.erase(await stock.account_key(), RecordId("m1"), LATER)
     assert erased == 1
@@ -93,7 +93,7 @@ async def test_a_hold_survives_the_customers_erasure(stock):
 async def test_a_hold_survives_a_change_of_setting(stock, change):
     """Rows that the setting destroys are copied first."""
     await stocked(stock)
-    await stock.hold(HoldSelector(account="acme", record="m1"))
+    await stock.hold(Selector(account="acme", record="m1"))
     at = START + 5 * DAY
     if change == "close":
         await Accounts(stock.database).close(await stock.account_key(), at, "test")
@@ -114,7 +114,7 @@ async def test_debug_lines_and_what_is_in_transit_are_held_too(stock):
     transit = Transit(stock.database, stock.writer)
     await transit.put("t1", b"callback", "acme", START)
     await transit.put("t2", b"callback", "acme", START)
-    await stock.hold(HoldSelector(account="acme"))
+    await stock.hold(Selector(account="acme"))
     await transit.complete("t1", START)
     await stock.run(START + 15 * DAY)
     held = await stock.held()
@@ -133,10 +133,10 @@ async def test_a_hold_placed_during_a_drop_is_honoured(stock, step):
             retention.connection, table_name="traffic_record", name=name, at=at
         )
         if step == "begun":
-            await stock.hold(HoldSelector(account="b"), at)
+            await stock.hold(Selector(account="b"), at)
         await retention.drops.detach("traffic_record", name, pending=False)
         if step == "detached":
-            await stock.hold(HoldSelector(account="b"), at)
+            await stock.hold(Selector(account="b"), at)
         bounds = Bounds(begun["lower"], begun["upper"])
         dropped = await retention.drops.finish("traffic_record", name, bounds, at)
     assert (dropped.rows, dropped.held) == (3, 1)
@@ -153,13 +153,13 @@ async def test_a_hold_waits_for_the_last_step_and_is_then_in_force(stock):
                 " NULL, 'r', 'c', 't', now(), now() + interval '1 day')"
             )
         await destroying.execute("SELECT 1")
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
 
 
 async def test_after_its_release_the_next_run_destroys_and_says_so(stock):
     """Held copies past their own expiry go, with a ledger row for each class."""
     await stocked(stock)
-    hold = await stock.hold(HoldSelector(account="acme"))
+    hold = await stock.hold(Selector(account="acme"))
     await stock.run(HISTORY_GONE)
     await stock.release(hold, HISTORY_GONE)
     result = await stock.run(HISTORY_GONE + TICK)
@@ -174,7 +174,7 @@ async def test_after_its_release_the_next_run_destroys_and_says_so(stock):
 async def test_a_hold_that_ends_protects_until_its_end_and_not_after(stock):
     """One microsecond before its end it holds; at the end the copies go."""
     await stocked(stock)
-    hold = await stock.hold(HoldSelector(account="b"), days=100)
+    hold = await stock.hold(Selector(account="b"), days=100)
     await stock.run(HISTORY_GONE)
     await stock.run(hold.ends_at - TICK)
     assert len(await stock.held()) == 2
@@ -184,8 +184,8 @@ async def test_a_hold_that_ends_protects_until_its_end_and_not_after(stock):
 async def test_of_two_holds_one_is_enough(stock):
     """Released from one case, a row stays under the other."""
     await stocked(stock)
-    first = await stock.hold(HoldSelector(account="acme"))
-    await stock.hold(HoldSelector(number="+46700000001"))
+    first = await stock.hold(Selector(account="acme"))
+    await stock.hold(Selector(number="+46700000001"))
     await stock.run(HISTORY_GONE)
     assert len(await stock.held()) == 4
     await stock.release(first, HISTORY_GONE)
@@ -197,7 +197,7 @@ async def test_a_hold_keeps_nothing_that_was_destroyed_before_it(stock):
     """It protects what is there when it is placed, and prolongs nothing else."""
     await stocked(stock)
     await stock.run(TRAFFIC_GONE)
-    await stock.hold(HoldSelector(account="acme"), TRAFFIC_GONE)
+    await stock.hold(Selector(account="acme"), TRAFFIC_GONE)
     await stock.run(HISTORY_GONE)
     assert await stock.held() == {("history_record", "m1"), ("history_record", "m2")}
 
@@ -205,7 +205,7 @@ async def test_a_hold_keeps_nothing_that_was_destroyed_before_it(stock):
 async def test_a_released_hold_leaves_rows_that_are_not_expired_alone(stock):
     """Release destroys copies, never the customer's own history."""
     await stocked(stock)
-    hold = await stock.hold(HoldSelector(account="acme"))
+    hold = await stock.hold(Selector(account="acme"))
     await stock.run(TRAFFIC_GONE)
     await stock.release(hold, TRAFFIC_GONE)
     await stock.run(TRAFFIC_GONE + TICK)

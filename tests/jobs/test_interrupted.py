@@ -9,16 +9,16 @@ import pytest
 
 from tests.jobs.stock import DAY, START, TRAFFIC_GONE, config, report, until
 from trafficlog.errors import DatabaseUnavailableError
-from trafficlog.holds import HoldSelector
 from trafficlog.partitions import Bounds
 from trafficlog.queries import queries
+from trafficlog.selector import Selector
 from trafficlog.store.retention import Retention
 
 
 async def stocked(stock) -> str:
     """Three records that are due at TRAFFIC_GONE, one of them held; the partition's name."""
     await stock.write(report("m1"), report("m2"), report("b1", account="b"))
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
     return await stock.partition("traffic_record", START, 60)
 
 

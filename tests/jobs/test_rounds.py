@@ -8,9 +8,9 @@ import pytest
 
 from tests.jobs.stock import DAY, HISTORY_GONE, START, config, report, until
 from trafficlog.errors import DatabaseUnavailableError
-from trafficlog.holds import HoldSelector
 from trafficlog.jobs import Jobs
 from trafficlog.metrics import Metrics
+from trafficlog.selector import Selector
 from trafficlog.store.retention import Retention
 
 
@@ -37,7 +37,7 @@ class Rounds:
 async def test_the_first_run_is_at_once_and_its_gauges_tell_of_it(stock):
     """Not one interval later: partitions are there, and success, headroom and holds are told."""
     await stock.write(report("m1"))
-    await stock.hold(HoldSelector(account="acme"))
+    await stock.hold(Selector(account="acme"))
     rounds = Rounds(stock)
     async with Retention(stock.dsn, rounds.config) as retention:
         await rounds.jobs.run_round(retention)
@@ -161,3 +161,28 @@ async def test_the_jobs_come_back_when_their_connection_is_killed(stock):
 async def _account(stock) -> str:
     await stock.write(report("m1"))
     return "acme"
+
+
+async def test_each_round_sums_up_what_was_used(stock):
+    """However many rows there are, so many a transaction; the gauge tells of it."""
+    await stock.write(report("m1"), report("m2", account="other"), report("m3", START - DAY))
+    rounds = Rounds(stock, usage_rows_max=1)
+    async with Retention(stock.dsn, rounds.config) as retention:
+        await rounds.jobs.run_round(retention)
+    assert await stock.admin.fetchval("SELECT count(*) FROM usage_delta") == 0
+    assert await stock.admin.fetchval("SELECT sum(records)::int FROM usage_statistic") == 3
+    assert rounds.value("job_last_success_timestamp_seconds", job="usage") == START.timestamp()
+
+
+async def test_usage_that_cannot_be_summed_up_is_told_and_stops_nothing(stock):
+    """The counter rises, the gauges are set all the same, and the next round makes up for it."""
+    await stock.write(report("m1"))
+    rounds = Rounds(stock)
+    await stock.admin.execute("ALTER TABLE usage_statistic RENAME TO elsewhere")
+    async with Retention(stock.dsn, rounds.config) as retention:
+        await rounds.jobs.run_round(retention)
+        assert rounds.value("job_failures_total", job="usage") == 1
+        assert rounds.value("holds_active") == 0
+        await stock.admin.execute("ALTER TABLE elsewhere RENAME TO usage_statistic")
+        await rounds.jobs.run_round(retention)
+    assert await stock.admin.fetchval("SELECT sum(records)::int FROM usage_statistic") == 1

@@ -24,10 +24,10 @@ from tests.jobs import commands as c
 from tests.jobs.oracle import DAY, HISTORY, TRAFFIC, Hold, Key, Oracle, Row, Told
 from tests.jobs.stock import START, TICK, Stock, config
 from trafficlog.errors import ConflictError, NotFoundError
-from trafficlog.holds import HoldSelector
 from trafficlog.queries import queries
 from trafficlog.records import STATUS_CODES, Report
 from trafficlog.retention import DataClass, HistoryDays, HistoryOff, RetentionPolicy
+from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.history import History, HistoryFilter
 from trafficlog.store.holds import Holds
@@ -236,7 +236,7 @@ class Machine:
         ends_at = self.now + command.days * DAY
         self.oracle.holds.append(Hold(account, number, ip, record, start, end, ends_at))
         hold = await self.stock.hold(
-            HoldSelector(account, number, ip, record, start, end), self.now, command.days
+            Selector(account, number, ip, record, start, end), self.now, command.days
         )
         self.hold_ids.append(hold.id)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.jobs.stock import DAY, HISTORY_GONE, HOUR, START, TICK, TRAFFIC_GONE, config, report
-from trafficlog.holds import HoldSelector
 from trafficlog.retention import CLOCK_SKEW_MAX
+from trafficlog.selector import Selector
 from trafficlog.store.retention import Retention
 from trafficlog.store.verify import verify_ledger
 
@@ -37,7 +37,7 @@ async def test_a_move_that_does_not_come_is_overdue(stock):
 async def test_held_copies_that_no_hold_keeps_are_overdue(stock):
     """One interval after the hold's end they must be gone."""
     await stock.write(report("m1"))
-    hold = await stock.hold(HoldSelector(account="acme"), days=100)
+    hold = await stock.hold(Selector(account="acme"), days=100)
     await stock.run(TRAFFIC_GONE)
     await stock.run(hold.ends_at - TICK)
     assert (await stock.verify(hold.ends_at + HOUR - TICK)).is_right

@@ -6,9 +6,9 @@ import pytest
 
 from tests.cli.process import TIME_TRAVEL, trafficlog
 from tests.jobs.stock import DAY, START, TICK, config, report
-from trafficlog.holds import HoldSelector
 from trafficlog.queries import queries
 from trafficlog.retention import DataClass, RetentionPolicy
+from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.retention import Retention
 from trafficlog.store.transit import Transit
@@ -28,7 +28,7 @@ async def filled(stock, count: int = 300) -> None:
     await stock.write(*[report(f"b{n}", account="b") for n in range(5)])
     await stock.write_line("a line", "acme")
     await Transit(stock.database, stock.writer).put("t1", b"callback", "acme", START + TICK)
-    await stock.hold(HoldSelector(account="b"))
+    await stock.hold(Selector(account="b"))
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 10_000])

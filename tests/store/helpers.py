@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
+from tests.records import GOOD
 from tests.serving import utc
 from trafficlog.config import Config
 from trafficlog.records import Limits, Report, parse_report
@@ -28,15 +29,7 @@ NOW = utc("2026-11-21T12:00:00Z")
 
 def report(record_id: str = "m1", **fields: Any) -> Report:
     """A report as it comes out of parsing; ``from_`` and ``to`` are the parties."""
-    value = {
-        "id": record_id,
-        "account": "acme",
-        "kind": "sms",
-        "direction": "outgoing",
-        "from": "Acme",
-        "to": "+46701234567",
-        "created": NOW,
-    }
+    value = GOOD | {"id": record_id, "created": NOW}
     value |= {name.rstrip("_"): content for name, content in fields.items()}
     limits = Limits(NOW, NOW - timedelta(days=60))
     return parse_report(msgspec.json.encode(value), limits)

@@ -11,7 +11,7 @@ from tests.serving import utc
 from tests.sql.roles import as_role
 from tests.store.helpers import NOW, report
 from trafficlog.errors import InvalidValueError, NotFoundError
-from trafficlog.holds import HoldSelector
+from trafficlog.selector import Selector
 from trafficlog.store.access_log import AccessLog
 from trafficlog.store.disclosures import DisclosureRequest, Disclosures, LegalPosition
 from trafficlog.store.retention import Retention
@@ -23,7 +23,7 @@ WEEK = {"created_from": NOW - 7 * DAY, "created_to": NOW + DAY}
 
 def asked(reason="order of the court", case_ref="PO-17", **selector):
     """A request, for the last week where nothing else is said."""
-    return DisclosureRequest(HoldSelector(**(WEEK | selector)), reason, case_ref)
+    return DisclosureRequest(Selector(**(WEEK | selector)), reason, case_ref)
 
 
 async def page(store, request, now=NOW, limit=1000, start=None):

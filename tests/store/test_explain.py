@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trafficlog.holds import HoldSelector
 from trafficlog.retention import HistoryDays, HistoryOff
+from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.explain import explain
 from trafficlog.store.holds import Holds
@@ -58,7 +58,7 @@ async def test_what_is_gone_is_told_with_its_ledger_entry(stored):
 async def test_a_hold_is_named_and_so_is_the_copy_it_keeps(stored):
     """The answer to 'why is it still here' after everything else of that day has gone."""
     hold = await Holds(stored.database).place(
-        HoldSelector(number="+46701234567"),
+        Selector(number="+46701234567"),
         reason="spam",
         case_ref="A-1",
         ends_at=NOW + timedelta(days=200),

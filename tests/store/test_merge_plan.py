@@ -36,12 +36,49 @@ async def test_a_merge_looks_records_up_by_their_key(store, merge):
     assert {node for _, node in found} <= {"Index Scan", "Bitmap Heap Scan"}
 
 
+def look_ups(plan):
+    """The conditions under which an index of the day is read."""
+    if "Index Cond" in plan:
+        yield plan["Index Cond"]
+    for below in plan.get("Plans", ()):
+        yield from look_ups(below)
+
+
+@pytest.mark.parametrize("merge", ["merge_traffic", "merge_history"])
+async def test_a_merge_into_a_young_day_compares_no_report_with_every_record(store, merge):
+    """While a day is small the whole of it beside the whole batch seems cheap, and is not."""
+    await store.write(*(report(f"m{n}") for n in range(3000)))
+    async with store.database.ingest() as connection:
+        await queries.make_stage(connection)
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO staged_report SELECT t.account_key, t.created_at, t.expires_at,"
+                " t.created_at + interval '90 days', t.created_at + interval '90 days',"
+                " t.created_at + interval '90 days', now(), NULL, 1, NULL, NULL, NULL,"
+                " 1, 2, 5, 0, t.id, 'Acme', '+46', NULL, NULL, NULL, NULL, NULL"
+                " FROM (SELECT account_key, created_at, id, expires_at FROM traffic_record) t"
+            )
+            await queries.merge_by_key(connection)
+            bounds = await connection.fetchrow(
+                "SELECT min(traffic_expires), max(history_expires) FROM staged_report"
+            )
+            text = await connection.fetchval(
+                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *bounds
+            )
+    found = list(look_ups(json.loads(text)[0]["Plan"]))
+    assert found
+    assert all("(id = s.id)" in condition for condition in found), found
+
+
 async def test_the_setting_of_a_merge_ends_with_its_transaction(store):
     """Other work on the same connection is planned as ever."""
     await store.write(report("m1"))
     await store.write(report("m1", updated=at(1), status="sent"))
     async with store.database.ingest() as connection:
-        for name in ("enable_hashjoin", "enable_mergejoin", "enable_seqscan"):
+        for name in (
+            *("enable_hashjoin", "enable_mergejoin"),
+            *("enable_seqscan", "enable_material"),
+        ):
             assert await connection.fetchval(f"SHOW {name}") == "on"
         assert await connection.fetchval("SHOW plan_cache_mode") == "auto"
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, at, opened, report
-from trafficlog.store.ingest import Batch, DebugLine
+from trafficlog.store.debug_log import DebugLine
+from trafficlog.store.ingest import Batch
 
 _accounts = itertools.count()
 BOUNDS = """

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any, Final
 
 from trafficlog.api.cursor import INSTANT_BYTES, packed, unpacked
-from trafficlog.api.operate import parse_selector
 from trafficlog.api.problems import json_response
 from trafficlog.api.query import (
+    SELECTOR_FIELDS,
     instant,
     json_object,
     only,
+    parse_selector,
     required_text,
     text_field,
     whole_number,
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
     from trafficlog.store.disclosures import TrafficRecord
 
 DISCLOSURE_BYTES_MAX: Final = 65_536
-DISCLOSURE_FIELDS: Final = (
-    *("account", "number", "ip", "record", "created_from", "created_to"),
-    *("reason", "case_ref", "limit", "cursor"),
-)
+DISCLOSURE_FIELDS: Final = (*SELECTOR_FIELDS, "reason", "case_ref", "limit", "cursor")
 ACCESS_PARAMETERS: Final = ("after", "before", "limit", "cursor")
 ACCESS_LIST: Final = "access-log"
 ACCOUNT_KEY_BYTES: Final = 8
@@ -111,7 +109,7 @@ def record_shown(record: TrafficRecord) -> dict[str, Any]:
 
 def _list_of(asked: DisclosureRequest) -> str:
     # Another selector's or window's cursor would leave rows out without a word.
-    return "disclosure:" + hashlib.sha256(repr(asked.selector).encode()).hexdigest()
+    return "disclosure:" + hashlib.sha256(repr(astuple(asked.selector)).encode()).hexdigest()
 
 
 def _legal_place(place: bytes) -> LegalPosition:

@@ -18,7 +18,6 @@ from trafficlog.records import (
     STATUS_CODES,
     AccountKey,
     RecordId,
-    normal_number,
 )
 from trafficlog.retention import (
     DataClass,
@@ -29,6 +28,7 @@ from trafficlog.retention import (
     is_expired,
 )
 from trafficlog.store.history import HistoryFilter, HistoryRecord
+from trafficlog.values import normal_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

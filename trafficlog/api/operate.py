@@ -10,31 +10,28 @@ from aiohttp import web
 
 from trafficlog.api.problems import json_response, problem
 from trafficlog.api.query import (
+    SELECTOR_FIELDS,
     instant,
     instant_field,
     json_object,
     only,
+    parse_selector,
     required_text,
-    text_field,
     whole_number,
 )
 from trafficlog.api.routes import PUBLIC, Route, scopes
 from trafficlog.api.services import PRINCIPAL
 from trafficlog.errors import InvalidValueError, TrafficlogError
-from trafficlog.holds import AbuseHold, HoldSelector
 from trafficlog.queries import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from trafficlog.api.services import Services
+    from trafficlog.holds import AbuseHold
 
 HOLD_BYTES_MAX: Final = 65_536
-HOLD_FIELDS: Final = (
-    *("account", "number", "ip", "record", "created_from", "created_to"),
-    *("reason", "case_ref", "until"),
-)
+HOLD_FIELDS: Final = (*SELECTOR_FIELDS, "reason", "case_ref", "until")
 HELD_PARAMETERS: Final = ("after", "limit", "reason")
 DEBUG_PARAMETERS: Final = ("account", "record", "after", "before", "limit")
 DEBUG_WINDOW: Final = timedelta(days=14)
@@ -164,26 +161,6 @@ async def get_metrics(request: web.Request, services: Services) -> web.Response:
     """The metrics, as Prometheus reads them."""
     services.metrics.ingest_waiting_records.set(services.buffer.waiting)
     return web.Response(body=services.metrics.exposition(), headers={"Content-Type": METRICS_TYPE})
-
-
-def parse_selector(wanted: Mapping[str, Any]) -> HoldSelector:
-    """What a hold is to cover, or a disclosure; ``record`` is written ``ACCOUNT/ID``."""
-    account, record = text_field(wanted, "account"), text_field(wanted, "record")
-    if record is not None:
-        named, slash, record = record.partition("/")
-        if not slash or not record or account not in (None, named):
-            raise InvalidValueError(
-                "record", wanted["record"], "must be ACCOUNT/ID", reason_code="bad_format"
-            )
-        account = named
-    return HoldSelector(
-        account=account,
-        number=text_field(wanted, "number"),
-        ip=text_field(wanted, "ip"),
-        record=record,
-        created_from=instant_field(wanted, "created_from"),
-        created_to=instant_field(wanted, "created_to"),
-    )
 
 
 def hold_shown(hold: AbuseHold, now: datetime) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import msgspec
 
 from trafficlog.clock import parse_instant
 from trafficlog.errors import BodyUnreadableError, InvalidValueError
+from trafficlog.selector import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
+
+SELECTOR_FIELDS: Final = ("account", "number", "ip", "record", "created_from", "created_to")
 
 # Not all that int() takes: no underscore, no digits of other scripts, no endless text.
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
@@ -104,3 +107,23 @@ def instant_field(value: Mapping[str, Any], name: str) -> datetime | None:
     """A time of a JSON object; None when it is absent or null."""
     text = text_field(value, name)
     return None if text is None else parse_instant(text, name)
+
+
+def parse_selector(wanted: Mapping[str, Any]) -> Selector:
+    """What a hold is to cover, or a disclosure; ``record`` is written ``ACCOUNT/ID``."""
+    account, record = text_field(wanted, "account"), text_field(wanted, "record")
+    if record is not None:
+        named, slash, record = record.partition("/")
+        if not slash or not record or account not in (None, named):
+            raise InvalidValueError(
+                "record", wanted["record"], "must be ACCOUNT/ID", reason_code="bad_format"
+            )
+        account = named
+    return Selector(
+        account=account,
+        number=text_field(wanted, "number"),
+        ip=text_field(wanted, "ip"),
+        record=record,
+        created_from=instant_field(wanted, "created_from"),
+        created_to=instant_field(wanted, "created_to"),
+    )

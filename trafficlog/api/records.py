@@ -21,9 +21,12 @@ from trafficlog.errors import (
     MediaTypeUnsupportedError,
 )
 from trafficlog.reading import read_each, read_lines, steps
-from trafficlog.records import NAME_PATTERN, WITHHELD_BITS, Refusal, limits_of
+from trafficlog.records import WITHHELD_BITS, limits_of
+from trafficlog.refusals import Refusal
 from trafficlog.retention import AHEAD_MAX, DataClass
-from trafficlog.store.ingest import Batch, DebugLine, refusal_line
+from trafficlog.store.debug_log import DebugLine, refusal_line
+from trafficlog.store.ingest import Batch
+from trafficlog.values import NAME_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,7 +63,9 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     config = services.config
     body = await services.bodies.read(request)
     parts = in_steps(request.content_type, body, config.batch_records_max)
-    await services.writer.settings.refresh_when_older(config.settings_refresh_seconds)
+    await services.writer.settings.refresh_when_older(
+        config.settings_refresh_seconds, config.answer_seconds_max
+    )
     now = services.clock.now()
     limits = limits_of(services.writer.settings.policies, now, config.message_chars_max)
     reports: list[Report] = []

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from trafficlog.store.accounts import Accounts
     from trafficlog.store.certificates import Certificates
     from trafficlog.store.database import Database
+    from trafficlog.store.debug_log import DebugLog
     from trafficlog.store.disclosures import Disclosures
     from trafficlog.store.history import History
     from trafficlog.store.holds import Holds
     from trafficlog.store.ingest import Batch, Outcome, RecordWriter
     from trafficlog.store.keys import Principal
-    from trafficlog.store.transit import DebugLog, Transit
+    from trafficlog.store.transit import Transit
     from trafficlog.store.usage import Statistics
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", object)  # type: ignore[arg-type]

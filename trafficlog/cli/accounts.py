@@ -10,10 +10,10 @@ import orjson
 
 from trafficlog.cli.common import actor, database_command, table_of
 from trafficlog.errors import InvalidValueError
-from trafficlog.records import NAME_PATTERN
 from trafficlog.retention import HistoryDays, HistoryOff, HistorySetting, check_history_days
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.keys import SCOPES, Keys
+from trafficlog.values import NAME_PATTERN
 
 if TYPE_CHECKING:
     from rich.table import Table

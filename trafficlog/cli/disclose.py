@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from trafficlog.api.disclosures import record_shown
-from trafficlog.api.operate import parse_selector
+from trafficlog.api.query import parse_selector
 from trafficlog.cli.common import actor, database_command, table_of
 from trafficlog.store.disclosures import DisclosureRequest, Disclosures, TrafficRecord
 

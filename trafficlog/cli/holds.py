@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trafficlog.api.operate import hold_shown, parse_selector
+from trafficlog.api.operate import hold_shown
+from trafficlog.api.query import parse_selector
 from trafficlog.cli.common import actor, database_command, table_of
 from trafficlog.clock import parse_instant
 from trafficlog.store.holds import Holds

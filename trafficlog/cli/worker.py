@@ -25,7 +25,7 @@ import uvloop
 from trafficlog import metrics
 from trafficlog.api.listening import Standing
 from trafficlog.cli.common import configure_logs, exit_codes
-from trafficlog.cli.serve import Where, service
+from trafficlog.cli.composition import Where, service
 from trafficlog.cli.sharing import Leaving, Shared
 from trafficlog.clock import Clock
 from trafficlog.config import Config

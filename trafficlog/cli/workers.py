@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from trafficlog.cli.serve import Where
+    from trafficlog.cli.composition import Where
     from trafficlog.clock import Clock
     from trafficlog.config import Config
     from trafficlog.metrics import Metrics

@@ -8,12 +8,14 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING
 
 from trafficlog.errors import InvalidValueError
-from trafficlog.records import NAME_PATTERN, AccountId
 from trafficlog.ship.lines import LINE_BYTES_MAX
 from trafficlog.ship.open_messages import MatchingLimits
+from trafficlog.values import NAME_PATTERN
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trafficlog.records import AccountId
 
 
 @dataclass(frozen=True, slots=True)

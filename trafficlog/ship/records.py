@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from trafficlog.records import NAME_PATTERN, AccountId, RecordId
+from trafficlog.records import AccountId, RecordId
 from trafficlog.ship.kannel import Message, ReportKind
+from trafficlog.values import NAME_PATTERN
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -41,6 +41,14 @@ UNAVAILABLE = (
     asyncpg.PostgresIOError,
 )
 
+# A client that fell silent in the middle of a COPY would keep its locks for hours, and who sends
+# its records again would wait for them: nothing but the end of its connection ends that wait.
+KEEPALIVES = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
 
 @contextlib.contextmanager
 def availability() -> Iterator[None]:
@@ -81,7 +89,7 @@ async def connect(dsn: str, role: str, config: Config, **settings: str) -> async
         return await asyncpg.connect(
             dsn,
             timeout=config.connect_seconds_max,
-            server_settings={**server_settings(role, config), **settings},
+            server_settings={**server_settings(role, config), **KEEPALIVES, **settings},
         )
 
 
@@ -135,7 +143,7 @@ class Database:
     def _options(self, role: str) -> dict[str, Any]:
         settings = server_settings(role, self.config)
         if self._pooler_url is None:
-            return {"server_settings": settings}
+            return {"server_settings": settings | KEEPALIVES}
         return {"connection_class": pooled(settings), "statement_cache_size": 0}
 
     @contextlib.asynccontextmanager

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from trafficlog.errors import InvalidValueError, NotFoundError
-from trafficlog.holds import HoldSelector, check_purpose
+from trafficlog.holds import check_purpose
 from trafficlog.queries import queries, rows
-from trafficlog.records import DIRECTION_CODES, KIND_CODES, normal_ip, normal_number
+from trafficlog.records import DIRECTION_NAMES, KIND_NAMES
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from trafficlog.selector import Selector
     from trafficlog.store.database import Database
-
-_KINDS: Final = {code: name for name, code in KIND_CODES.items()}
-_DIRECTIONS: Final = {code: name for name, code in DIRECTION_CODES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class DisclosureRequest:
-    """What is asked for, by the selector of a hold with both its times, and why."""
+    """What is asked for, by a selector with both its times, and why."""
 
-    selector: HoldSelector
+    selector: Selector
     reason: str
     case_ref: str
 
@@ -93,15 +91,15 @@ class Disclosures:
             NotFoundError: there is no such account; the access log has the attempt.
         """
         check_disclosure(request, timedelta(days=self._database.config.disclosure_days_max))
-        selector = request.selector
+        selector = request.selector.normal()
         async with self._database.officer() as connection:
             found = await rows(
                 queries.disclose(
                     connection,
                     account=selector.account,
                     record=selector.record,
-                    number=None if selector.number is None else normal_number(selector.number),
-                    ip=None if selector.ip is None else normal_ip(selector.ip),
+                    number=selector.number,
+                    ip=selector.ip,
                     created_from=selector.created_from,
                     created_to=selector.created_to,
                     after_created=None if start is None else start.created,
@@ -156,8 +154,8 @@ def _record(row: Any) -> TrafficRecord:
         account=row["account_id"],
         id=row["id"],
         created=row["created_at"],
-        kind=_KINDS[row["kind"]],
-        direction=_DIRECTIONS[row["direction"]],
+        kind=KIND_NAMES[row["kind"]],
+        direction=DIRECTION_NAMES[row["direction"]],
         sender=row["sender"],
         recipient=row["recipient"],
         updated=row["updated_at"],

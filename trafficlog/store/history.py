@@ -16,8 +16,11 @@ from trafficlog.errors import NotFoundError
 from trafficlog.queries import queries, rows
 from trafficlog.records import (
     DIRECTION_CODES,
+    DIRECTION_NAMES,
     KIND_CODES,
+    KIND_NAMES,
     STATUS_CODES,
+    STATUS_NAMES,
     AccountKey,
     RecordId,
 )
@@ -30,10 +33,6 @@ FIRST_WINDOW: Final = timedelta(days=1)
 LATEST: Final = datetime.max.replace(tzinfo=UTC)
 # Sorts after every id: ids are ASCII.
 AFTER_ALL_IDS: Final = "\x7f"
-
-_KINDS: Final = {code: name for name, code in KIND_CODES.items()}
-_DIRECTIONS: Final = {code: name for name, code in DIRECTION_CODES.items()}
-_STATUSES: Final = {code: name for name, code in STATUS_CODES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,11 +308,11 @@ def _record(row: Any, account: Account) -> HistoryRecord:
     return HistoryRecord(
         id=row["id"],
         created=row["created_at"],
-        kind=_KINDS[row["kind"]],
-        direction=_DIRECTIONS[row["direction"]],
+        kind=KIND_NAMES[row["kind"]],
+        direction=DIRECTION_NAMES[row["direction"]],
         sender=row["sender"],
         recipient=row["recipient"],
-        status=_STATUSES.get(row["status"]),
+        status=STATUS_NAMES.get(row["status"]),
         updated=row["updated_at"],
         delivered=row["delivered_at"],
         duration=row["duration"],

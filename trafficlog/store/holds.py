@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from trafficlog.errors import InvalidValueError, NotFoundError
-from trafficlog.holds import AbuseHold, HoldSelector, check_end, check_purpose, check_reason
+from trafficlog.holds import AbuseHold, check_end, check_purpose, check_reason
 from trafficlog.queries import queries, rows
-from trafficlog.records import normal_ip, normal_number
+from trafficlog.selector import Selector
 from trafficlog.store.access_log import note_access
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Holds:
 
     async def place(
         self,
-        selector: HoldSelector,
+        selector: Selector,
         *,
         reason: str,
         case_ref: str,
@@ -61,6 +61,7 @@ class Holds:
         """
         check_purpose(reason, case_ref)
         check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
+        selector = selector.normal()
         hold_id = secrets.token_hex(6)
         async with self._database.operator() as connection, connection.transaction():
             account_key = None
@@ -74,8 +75,8 @@ class Holds:
                 connection,
                 hold_id=hold_id,
                 account_key=account_key,
-                number=None if selector.number is None else normal_number(selector.number),
-                ip=None if selector.ip is None else normal_ip(selector.ip),
+                number=selector.number,
+                ip=selector.ip,
                 record_id=selector.record,
                 created_from=selector.created_from,
                 created_to=selector.created_to,
@@ -208,7 +209,7 @@ def _not_in_force(hold_id: str) -> NotFoundError:
 def _hold(row: Any) -> AbuseHold:
     return AbuseHold(
         id=row["hold_id"],
-        selector=HoldSelector(
+        selector=Selector(
             account=row["account_id"],
             number=row["number"],
             ip=row["ip"],

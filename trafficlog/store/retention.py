@@ -16,33 +16,23 @@ import asyncpg
 import structlog
 
 from trafficlog.errors import ConflictError, TrafficlogError
-from trafficlog.partitions import Bounds, Partition
 from trafficlog.queries import queries, rows
-from trafficlog.retention import (
-    DataClass,
-    Plan,
-    PolicyBook,
-    TableNeed,
-    check_clock,
-    headroom_ahead,
-    plan,
-)
+from trafficlog.retention import check_clock
 from trafficlog.store.database import availability, connect
 from trafficlog.store.drops import Dropped, Drops, retried
 from trafficlog.store.sealing import Sealing
-from trafficlog.store.settings import policy_book
+from trafficlog.store.state import State, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from trafficlog.config import Config
+    from trafficlog.partitions import Bounds, Partition
+    from trafficlog.retention import DataClass, Plan
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-# Tables whose partitions live long enough to be frozen.
-SEALED: Final = frozenset({DataClass.TRAFFIC, DataClass.HISTORY, DataClass.DEBUG})
 
 # What stops one thing and not the run.
 FAILURES: Final = (asyncpg.PostgresError, TimeoutError, TrafficlogError)
@@ -61,16 +51,6 @@ class RunResult:
     held_destroyed: int = 0
     failures: list[str] = field(default_factory=list)
     left_over: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything a plan is made from."""
-
-    partitions: list[Partition]
-    needs: list[TableNeed]
-    policies: PolicyBook
-    last_reference: datetime | None
 
 
 class Retention:
@@ -131,41 +111,11 @@ class Retention:
     async def state(self, now: datetime) -> State:
         """What there is, and what is needed."""
         with availability():
-            partitions = [
-                Partition(
-                    r["table_name"],
-                    r["name"],
-                    Bounds(r["lower"], r["upper"]),
-                    r["detach_pending"],
-                    r["sealed"],
-                )
-                for r in await rows(queries.partitions(self.connection))
-            ]
-            policies = policy_book(await rows(queries.policies(self.connection)))
-            days = await rows(queries.history_periods(self.connection))
-            last = await queries.last_reference(self.connection)
-        daily = timedelta(days=self._config.headroom_days)
-        hourly = timedelta(hours=self._config.headroom_hours)
-        late = timedelta(hours=self._config.late_hours)
-        history = {timedelta(days=r["history_days"]) for r in days}
-        history |= policies.periods_from(DataClass.HISTORY, now)
-        needs = [
-            TableNeed(
-                data_class,
-                frozenset(history)
-                if data_class is DataClass.HISTORY
-                else policies.periods_from(data_class, now),
-                hourly if data_class is DataClass.IN_TRANSIT else daily,
-                late if data_class in SEALED else None,
-            )
-            for data_class in DataClass
-        ]
-        return State(partitions, needs, policies, last)
+            return await read_state(self.connection, self._config, now)
 
     async def plan(self, now: datetime) -> Plan:
         """What a run at ``now`` would make and drop."""
-        state = await self.state(now)
-        return plan(state.partitions, now, state.needs)
+        return (await self.state(now)).plan(now)
 
     async def weigh(self, partitions: Sequence[Partition], now: datetime) -> list[Dropped]:
         """What dropping these partitions would destroy, and how much of it holds would keep."""
@@ -213,7 +163,7 @@ class Retention:
                     last = max(last or now, now)
                 await queries.set_reference(self.connection, at=now if accept_clock else last)
             # Read once: with hundreds of partitions that is a good part of a quiet run.
-            planned = plan(state.partitions, now, state.needs)
+            planned = state.plan(now)
             await self._make(planned, result)
             await self.move_history(now, result)
             begun = await self._finish_begun(now, result)
@@ -386,11 +336,4 @@ class Retention:
 
     async def headroom(self, now: datetime) -> dict[str, timedelta]:
         """For each table how long records go on finding their partition, at the least."""
-        state = await self.state(now)
-        return {
-            need.data_class.value: min(
-                headroom_ahead(state.partitions, now, need.data_class, period)
-                for period in need.periods
-            )
-            for need in state.needs
-        }
+        return (await self.state(now)).headroom(now)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from trafficlog.patience import within
 from trafficlog.queries import queries, rows
 from trafficlog.records import AccountKey
 from trafficlog.retention import (
@@ -77,6 +78,7 @@ class SettingsCache:
         self._lock = asyncio.Lock()
         self.epoch = 0
         self._refreshed = 0.0
+        self._catching_up: asyncio.Task[None] | None = None
         self.accounts: dict[str, KnownAccount] = {}
         self.policies = PolicyBook(())
 
@@ -97,14 +99,21 @@ class SettingsCache:
             self.epoch = epoch
             self._refreshed = time.monotonic()
 
-    async def refresh_when_older(self, seconds: float) -> None:
-        """Catches up when the last time is this long past.
+    async def refresh_when_older(self, seconds: float, answer_seconds_max: float) -> None:
+        """Catches up when the last time is this long past; all who ask meanwhile wait together.
 
         A policy is set at least ten minutes ahead, so one that is read each minute is
         known before it governs anything.
+
+        Raises:
+            DatabaseUnavailableError: that failed, or takes longer than ``answer_seconds_max``.
         """
-        if time.monotonic() - self._refreshed >= seconds:
-            await self.refresh()
+        if time.monotonic() - self._refreshed < seconds:
+            return
+        if self._catching_up is None or self._catching_up.done():
+            # One after the other, each would wait out a database that hangs.
+            self._catching_up = asyncio.create_task(self.refresh())
+        await within(answer_seconds_max, self._catching_up)
 
     async def ensure_accounts(self, account_ids: set[str], now: datetime) -> None:
         """Learns of accounts not seen before, making those that do not exist."""

@@ -1,4 +1,4 @@
-"""The gateway's two other needs: what is in transit, and debug lines."""
+"""What is in transit: what a communication needs until it is delivered."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trafficlog.errors import NotFoundError
-from trafficlog.queries import queries, rows
+from trafficlog.queries import queries
 from trafficlog.retention import DataClass
-from trafficlog.store.ingest import LEVELS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from trafficlog.store.database import Database
     from trafficlog.store.ingest import RecordWriter
-
-_LEVEL_NAMES = {code: name for name, code in LEVELS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +23,6 @@ class InTransit:
     content: bytes
     created_at: datetime
     expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDebugLine:
-    """A debug line as it is read back."""
-
-    at: datetime
-    level: str
-    source: str
-    line: str
-    account: str | None
-    record: str | None
 
 
 class Transit:
@@ -99,50 +84,3 @@ class Transit:
         async with self._database.ingest() as connection:
             if not await queries.complete_in_transit(connection, id=transit_id, at=now):
                 raise NotFoundError("nothing is in transit under this id")
-
-
-class DebugLog:
-    """Reads debug lines; they are written through the ingest buffer."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def lines(
-        self,
-        now: datetime,
-        *,
-        account: str | None,
-        record: str | None,
-        after: datetime,
-        before: datetime,
-        limit: int,
-    ) -> list[StoredDebugLine]:
-        """Lines of a time window that are not expired, newest first."""
-        async with self._database.operator() as connection:
-            key = None
-            if account is not None:
-                key = await queries.account_key_of(connection, account_id=account)
-                if key is None:
-                    return []
-            found = await rows(
-                queries.debug_lines(
-                    connection,
-                    account_key=key,
-                    record_id=record,
-                    lower=after,
-                    upper=before,
-                    now=now,
-                    limit=limit,
-                )
-            )
-        return [
-            StoredDebugLine(
-                row["created_at"],
-                _LEVEL_NAMES[row["level"]],
-                row["source"],
-                row["line"],
-                row["account_id"],
-                row["record_id"],
-            )
-            for row in found
-        ]

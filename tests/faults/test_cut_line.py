@@ -1,0 +1,69 @@
+"""The line to PostgreSQL fails in the middle of a COPY, at a commit, or without a word."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.line import Line, socket_dir_of
+from tests.faults.load import START, MixedLoad, assert_all_there_once, kills, without_history
+from tests.serving import serving
+
+CUTS = kills(15)
+# Long enough for the slowest answer, and less than any other limit that would end a wait.
+ANSWER_SECONDS = 1
+SETTINGS = {
+    "answer_seconds_max": ANSWER_SECONDS,
+    "statement_seconds_max": 1,
+    "connect_seconds_max": 1,
+    # A key is known already when the line fails.
+    "key_cache_seconds": 300,
+    # The jobs' connection would meet the failures that are meant for records.
+    "move_interval_seconds": 3600,
+}
+
+
+@pytest_asyncio.fixture
+async def line(database):
+    """A line to the server of the tests."""
+    server_dir = socket_dir_of(database)
+    if server_dir is None:
+        pytest.skip("the server has no socket here")
+    with tempfile.TemporaryDirectory() as directory:
+        async with Line(server_dir, Path(directory)) as opened:
+            yield opened
+
+
+async def test_a_line_cut_anywhere_in_a_transaction_loses_and_doubles_nothing(database, line):
+    """Cut after any number of bytes: what was in doubt is sent again and is there once."""
+    moments = random.Random(20261122)
+    await without_history(database)
+    async with serving(line.dsn(database), START, **SETTINGS) as service:
+        async with MixedLoad(service.url, await service.key("ingest"), batch=20) as load:
+            for number in range(1, CUTS + 1):
+                # A group is some kilobytes, most of them in its COPYs.
+                line.fail_after(moments.randrange(1, 40_000))
+                await load.refused()
+                assert line.cuts == number
+                await load.progress(50)
+        assert load.refusals.keys() == {(503, "1")}
+    await assert_all_there_once(database, load)
+
+
+@pytest.mark.parametrize("let_through", [False, True], ids=["before", "after"])
+async def test_a_commit_whose_outcome_is_unknown_is_no_acknowledgement(database, line, let_through):
+    """Its answer lost, the client is told 503 whether or not it took place; again, it is once."""
+    await without_history(database)
+    async with serving(line.dsn(database), START, **SETTINGS) as service:
+        async with MixedLoad(service.url, await service.key("ingest")) as load:
+            for number in range(1, CUTS + 1):
+                line.cut_at_commit(let_through=let_through)
+                await load.refused()
+                assert line.cuts == number
+                await load.progress(20)
+        assert load.refusals.keys() == {(503, "1")}
+    await assert_all_there_once(database, load)
