@@ -23,7 +23,7 @@ def usage_of(reports: Iterable[Report], keys: Mapping[str, AccountKey]) -> Colum
     ``keys`` are those of the accounts.
     """
     # All that counts as one tuple: most records are alike, and what is left to add up are few
-    # (measured: 0.5 us a record, by Arrow's group_by 0.8 in large batches and 4 in small ones).
+    # (measured: 0.7 us a record of 20,000 and 2 of 10, by Arrow's group_by 0.8 and 30).
     alike = Counter(
         [
             (
