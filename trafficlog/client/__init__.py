@@ -20,8 +20,6 @@ from trafficlog.client.posting import Encoding, Poster
 from trafficlog.client.retries import Retry, RetryPolicy
 from trafficlog.client.sending import Client
 
-TrafficlogClient = Poster  # the name it had first
-
 __all__ = [
     "AnswerUnreadableError",
     "Client",
@@ -41,5 +39,4 @@ __all__ = [
     "SpoolBusyError",
     "SpoolFailedError",
     "SpoolFullError",
-    "TrafficlogClient",
 ]

@@ -18,6 +18,7 @@ import structlog
 
 from trafficlog.partitions import Bounds, Partition
 from trafficlog.queries import queries, rows
+from trafficlog.store.ddl import quoted, set_lock_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -96,8 +97,8 @@ class Drops:
 
     async def detach(self, table: str, name: str, *, pending: bool) -> None:
         """Unlinks a partition from its table; one whose detach is pending is finalised."""
-        parent = await self._quoted(table)
-        child = await self._quoted(name)
+        parent = await quoted(self._connection, table)
+        child = await quoted(self._connection, name)
         command = f"ALTER TABLE {parent} DETACH PARTITION {child}"
 
         async def detach() -> None:
@@ -105,8 +106,9 @@ class Drops:
             # It waits for older transactions while nobody waits for it, so it may
             # take its time. To finalise waits with the parent's lock, which making a
             # partition needs: that is tried shortly and again.
-            await self._set_lock_timeout(
-                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000
+            await set_lock_timeout(
+                self._connection,
+                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000,
             )
             try:
                 await self._connection.execute(
@@ -118,19 +120,16 @@ class Drops:
             ):
                 # Citus, or a default partition that somebody added: the plain form,
                 # which everybody would wait behind, so it gives up soon.
-                await self._set_lock_timeout(self._config.lock_timeout_ms)
+                await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
                 await self._connection.execute(command)
             except asyncpg.LockNotAvailableError:
                 pending = await self._is_detach_pending(name)
                 raise
             finally:
                 if not self._connection.is_closed():
-                    await self._set_lock_timeout(self._config.lock_timeout_ms)
+                    await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
 
         await retried(detach, self._config.drop_attempts_max)
-
-    async def _set_lock_timeout(self, milliseconds: int) -> None:
-        await queries.set_lock_timeout(self._connection, timeout=f"{milliseconds}ms")
 
     async def _is_detach_pending(self, name: str) -> bool:
         found = await rows(queries.partitions(self._connection))
@@ -147,9 +146,6 @@ class Drops:
         held = await retried(finish, self._config.drop_attempts_max)
         log.info("partition_dropped", table=table, partition=name, rows=count, held=held)
         return Dropped(table, name, bounds.lower, bounds.upper, count, held)
-
-    async def _quoted(self, name: str) -> str:
-        return "trafficlog." + str(await queries.quote_identifier(self._connection, name=name))
 
 
 async def retried(work: Callable[[], Awaitable[T]], attempts_max: int) -> T:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trafficlog.queries import queries, rows
+from trafficlog.store.ddl import quoted, set_lock_timeout
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,14 +40,14 @@ class Sealing:
         # (1,000,000 records of which a tenth were updated: 6.1 s, the other way about 7.2).
         place = {"table_name": partition.table, "lower": partition.bounds.lower}
         if not await queries.is_frozen(self._connection, **place):
-            name = await self._quoted(partition.name)
+            name = await quoted(self._connection, partition.name)
             await self._connection.execute(f"VACUUM (FREEZE, ANALYZE) {name}")
             await queries.note_frozen(self._connection, **place, at=now)
         missing = await rows(queries.look_ups_missing(self._connection, name=partition.name))
         if missing:
             # Nobody waits for the locks that this needs, and it waits for every transaction
             # that is older; so it may wait longer than what others stand behind.
-            await self._set_lock_timeout(self._config.seal_wait_seconds_max * 1000)
+            await set_lock_timeout(self._connection, self._config.seal_wait_seconds_max * 1000)
             # One core at the most: ingest goes on beside it.
             await queries.set_parallel_builds(self._connection, workers="0")
             try:
@@ -56,21 +57,16 @@ class Sealing:
                     )
             finally:
                 if not self._connection.is_closed():
-                    await self._set_lock_timeout(self._config.lock_timeout_ms)
+                    await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
         return partition.name
 
     async def _build(
         self, partition: Partition, name: str, definition: str, *, begun: bool
     ) -> None:
-        index, table = await self._quoted(name), await self._quoted(partition.name)
+        index = await quoted(self._connection, name)
+        table = await quoted(self._connection, partition.name)
         if begun:
             await self._connection.execute(f"DROP INDEX CONCURRENTLY {index}")
         # An index's name has no schema here: it is made in its table's.
         bare = await queries.quote_identifier(self._connection, name=name)
         await self._connection.execute(f"CREATE INDEX CONCURRENTLY {bare} ON {table} {definition}")
-
-    async def _set_lock_timeout(self, milliseconds: int) -> None:
-        await queries.set_lock_timeout(self._connection, timeout=f"{milliseconds}ms")
-
-    async def _quoted(self, name: str) -> str:
-        return "trafficlog." + str(await queries.quote_identifier(self._connection, name=name))
