@@ -16,7 +16,7 @@ help:
 	@echo 'make lint     check style, types and the direction of imports'
 	@echo 'make format   put the code into the form that lint expects'
 	@echo 'make generate write anew what is generated: sql/schema.sql, parts of the README'
-	@echo 'make bench    measure ingest and retention, into benchmarks/results'
+	@echo 'make bench    measure ingest, retention and history, into benchmarks/results'
 	@echo 'make clean    remove all that was made here, except the data in ./var'
 	@echo
 	@echo "ARGS='...' is handed on: make run ARGS='--listen 127.0.0.1:9000'"
@@ -48,8 +48,9 @@ export IN_FOREGROUND
 run: .venv/.installed
 	@exec .venv/bin/python -c "$$IN_FOREGROUND" .venv/bin/trafficlog serve $(ARGS)
 
+# Two at a time, each with a PostgreSQL of its own; ARGS='-n 0 -k history' runs some in one process.
 test: .venv/.installed-dev
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.installed-dev
 	@.venv/bin/ruff check .
@@ -66,14 +67,14 @@ generate: .venv/.installed-dev
 	@.venv/bin/python -m tests.core.test_documents
 
 # ARGS goes to each of BENCH: make bench BENCH=retention ARGS='--rows 10000000'.
-BENCH = ingest retention
+BENCH = ingest retention history
 
 bench: .venv/.installed-bench
 	@for each in $(BENCH); do .venv/bin/python "benchmarks/$$each.py" $(ARGS) || exit; done
 
 clean:
 	@rm -rf .venv build dist *.egg-info
-	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 # The package is installed as it stands here, so only a new pyproject.toml asks for a new

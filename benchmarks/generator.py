@@ -29,6 +29,7 @@ from trafficlog.store.columns import HISTORY, TRAFFIC, Sheet, binary, history_ba
 from trafficlog.store.database import Database, connect
 from trafficlog.store.expiry import history_expiry, hours_of, per_account, traffic_expiry
 from trafficlog.store.ingest import RecordWriter
+from trafficlog.table import ReportTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -198,7 +199,7 @@ class Generator:
     async def _copy(self, writer: RecordWriter, lines: list[bytes]) -> tuple[bytes, bytes]:
         settings = writer.settings
         limits = _limits()
-        sheet = Sheet.of([parse_report(line, limits) for line in lines])
+        sheet = Sheet.of(ReportTable.of([parse_report(line, limits) for line in lines]))
         await settings.ensure_accounts(set(sheet.account_ids), limits.now)
         accounts = [settings.accounts[name] for name in sheet.account_ids]
         keys = per_account(sheet, [a.key for a in accounts])

@@ -65,7 +65,7 @@ class Traffic:
 
     def later(self, lot: Lot) -> Lot:
         """A later report of each record, in no order, as networks send them."""
-        reports = [self._later(record) for record in lot.records]
+        reports = [self.later_of(record) for record in lot.records]
         self._random.shuffle(reports)
         return self._as_lot(reports)
 
@@ -110,7 +110,8 @@ class Traffic:
             record["dontlog"] = "message"
         return record
 
-    def _later(self, record: Record) -> Record:
+    def later_of(self, record: Record) -> Record:
+        """A later report of one record."""
         draw = self._random
         created = datetime.fromisoformat(record["created"])
         updated = _time(min(created + timedelta(seconds=draw.uniform(1, 120)), datetime.now(UTC)))

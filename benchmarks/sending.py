@@ -111,7 +111,7 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
         self._transport = transport
-        self._next()
+        self.next()
 
     def data_received(self, data: bytes) -> None:
         """Takes a part of an answer; an answer that is whole brings the next request."""
@@ -122,17 +122,27 @@ class Client(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(body) < length:
             return
-        self.latencies.append(time.perf_counter() - self._began)
+        self._received.clear()
+        self.answered(time.perf_counter() - self._began, head, body)
+
+    def answered(self, seconds: float, head: bytearray, body: bytearray) -> None:
+        """Takes an answer that is whole: another one than 200 is the end."""
+        self.latencies.append(seconds)
         if not head.startswith(b"HTTP/1.1 200"):
-            self.end(RuntimeError(f"the service answered {self._received.decode()}"))
+            self.end(RuntimeError(f"the service answered {(head + body).decode()}"))
             return
         self._answers.append(bytes(body))
-        self._received.clear()
-        self._next()
+        self.next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends; early when the service closed the connection."""
         self.end(exc or ConnectionResetError("the service closed the connection"))
+
+    def next(self) -> None:
+        """Sends the next request, if there is one."""
+        found = self._source.take(self)
+        if found is not None:
+            self.send(*found)
 
     def send(self, began: float, request: bytes) -> None:
         """Sends a request whose time began then."""
@@ -148,11 +158,6 @@ class Client(asyncio.Protocol):
         else:
             self.finished.set_exception(error)
         self._transport.close()
-
-    def _next(self) -> None:
-        found = self._source.take(self)
-        if found is not None:
-            self.send(*found)
 
 
 def as_syslog(lines: list[bytes]) -> list[bytes]:

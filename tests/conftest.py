@@ -24,7 +24,8 @@ from trafficlog import postgres
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-TEMPLATE = "template_trafficlog"
+# Each process of a run has its own.
+TEMPLATE = f"template_trafficlog_{os.getpid()}"
 
 # A test's data need not outlive the machine.
 FAST = {

@@ -124,8 +124,8 @@ class IngestBuffer(Generic[B, O]):
         self._arrived.set()
         deadline = loop.call_later(self._answer_seconds_max, self._too_late, entry)
         try:
-            # A client that hangs up does not undo what it sent: its batch is written.
-            return await asyncio.shield(entry.answer)
+            # A client that hangs up does not undo what it sent: the writers have its batch.
+            return await entry.answer
         finally:
             deadline.cancel()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trafficlog.records import STATUS_CODES, Report, WithheldField
+from trafficlog.records import STATUS_CODES, Report, withheld_names
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -49,7 +49,6 @@ _MERGED_FIELDS: Final = (
     "tags",
     "message",
 )
-_WITHHELD_NAMES: Final[dict[int, WithheldField]] = {1: "message", 2: "from", 4: "to"}
 
 
 def fold(reports: list[Report]) -> list[Folded]:
@@ -89,5 +88,5 @@ def merge(old: Report, new: Report) -> Report:
     merged.user_agent = old.user_agent or new.user_agent
     bits = old.withheld | new.withheld
     if bits != old.withheld:
-        merged.dontlog = [name for bit, name in _WITHHELD_NAMES.items() if bits & bit]
+        merged.dontlog = withheld_names(bits)
     return merged

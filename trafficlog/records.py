@@ -52,12 +52,18 @@ DIRECTION_NAMES: Final = {code: name for name, code in DIRECTION_CODES.items()}
 STATUS_NAMES: Final = {code: name for name, code in STATUS_CODES.items()}
 MESSAGE_STATUSES: Final = frozenset({"created", "sent", "delivered", "failed", "received"})
 CALL_STATUSES: Final = frozenset({"ongoing", "success", "failed", "busy", "no-answer"})
-WITHHELD_BITS: Final = {"message": 1, "from": 2, "to": 4}
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 Tag = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 WithheldField = Literal["message", "from", "to"]
+WITHHELD_BITS: Final[dict[WithheldField, int]] = {"message": 1, "from": 2, "to": 4}
+
+
+def withheld_names(bits: int) -> list[WithheldField]:
+    """The fields that bits stand for, as ``dontlog`` has them."""
+    return [name for name, bit in WITHHELD_BITS.items() if bits & bit]
+
 
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -110,13 +116,15 @@ class Report(msgspec.Struct, gc=False):
     @property
     def withheld(self) -> int:
         """The fields that history must not keep, as bits."""
-        if self.dontlog is None:
-            return 0
-        fields = [self.dontlog] if isinstance(self.dontlog, str) else self.dontlog
-        bits = 0
-        for name in fields:
-            bits |= WITHHELD_BITS[name]
-        return bits
+        return 0 if self.dontlog is None else withheld_bits(self.dontlog)
+
+
+def withheld_bits(dontlog: WithheldField | list[WithheldField]) -> int:
+    """The fields of a ``dontlog``, as bits."""
+    bits = 0
+    for name in [dontlog] if isinstance(dontlog, str) else dontlog:
+        bits |= WITHHELD_BITS[name]
+    return bits
 
 
 class Limits(msgspec.Struct, frozen=True):

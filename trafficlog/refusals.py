@@ -54,7 +54,10 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why one record of a batch was not stored; ``raw`` is its text, cut to a bound."""
+    """Why one record of a batch was not stored; ``raw`` is its text.
+
+    ``account`` is the one it names, which need not exist.
+    """
 
     index: int
     id: str | None
@@ -62,6 +65,7 @@ class Refusal(msgspec.Struct, frozen=True):
     code: str
     detail: str
     raw: str
+    account: str | None = None
 
 
 def in_words(raw: bytes, error: Exception) -> InvalidValueError:

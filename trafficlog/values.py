@@ -27,6 +27,7 @@ _NAME: Final = re.compile(NAME_PATTERN)
 _SEPARATORS: Final = str.maketrans("", "", " -()[]\u00a0")
 _NUMBER: Final = re.compile(r"\+?[0-9]{3,}\Z")
 _TRUNK_PREFIX: Final = re.compile(r"00[1-9][0-9]{4,}\Z")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}\Z")
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\Z")
 _GROUP: Final = "[1-9a-f][0-9a-f]{0,3}"
@@ -151,6 +152,18 @@ def check_text(field: str, text: str, chars_min: int, chars_max: int) -> None:
     if not _is_printable(text):
         raise InvalidValueError(
             field, text, "contains a character that cannot be printed", reason_code="unprintable"
+        )
+
+
+def check_currency(text: str) -> None:
+    """It is three capital letters, as ISO 4217 has them.
+
+    Raises:
+        InvalidValueError: it is not.
+    """
+    if not _CURRENCY.match(text):
+        raise InvalidValueError(
+            "currency", text, "must be three capital letters, such as SEK", reason_code="bad_format"
         )
 
 

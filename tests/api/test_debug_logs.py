@@ -210,3 +210,21 @@ async def test_a_text_that_cannot_be_read_but_asks_is_not_kept(service, ingest):
     lines = [r["line"] for r in await read(service)]
     assert len(lines) == len(broken)
     assert [line for line in lines if SECRET in line and "\\u0064" not in line] == []
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["record", "unreadable"])
+async def test_what_an_account_omits_is_not_kept_of_a_refused_record(service, ingest, as_text):
+    """Its own setting counts, whether this process has seen the account or not, and at once."""
+    customer = await service.key("customer", "acme")
+    record = orjson.dumps(service.record(message=SECRET, status="lost"))
+    lines = [record[:-1] if as_text else record, record.replace(b'"acme"', b'"other"')]
+    for dontlog, expected in (([], 2), (["message"], 1), ([], 2)):
+        status, _ = await service.call(
+            "PUT", "/v1/accounts/acme/settings", customer, json={"dontlog": dontlog}
+        )
+        assert status == 200
+        status, answer = await post_lines(service, ingest, *lines)
+        assert (status, len(answer["rejected"])) == (422, 2)
+        newest = (await read(service))[:2]
+        assert sum(SECRET in line["line"] for line in newest) == expected
+        service.clock.advance(timedelta(seconds=1))

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tests.records import GOOD
 from trafficlog.errors import InvalidValueError
-from trafficlog.reading import doubtful_ones, read_lines, steps
+from trafficlog.reading import TOGETHER_MIN, doubtful_ones, read_lines, steps
 from trafficlog.records import Limits, limits_of, parse_report
 from trafficlog.retention import DataClass, PolicyBook, RetentionPolicy
+from trafficlog.table import ReportTable
 
 NOW = datetime(2026, 3, 14, 12, tzinfo=UTC)
 LIMITS = Limits(NOW, NOW - timedelta(days=60), message_chars_max=20)
@@ -76,11 +77,22 @@ def alone(line: bytes, limits: Limits):
 
 
 def together(body: bytes, limits: Limits) -> list:
-    """The same of all lines of a body."""
-    reports, refused = read_lines(body, limits)
-    found = iter(reports)
-    words = {r.index: (r.error.field, r.error.reason_code, r.error.detail) for r in refused}
-    return [words[n] if n in words else next(found) for n in range(len(reports) + len(refused))]
+    """The same of all lines of a body, read among enough others to be read by columns."""
+    others = (msgspec.json.encode(PLAIN) + b"\n") * TOGETHER_MIN
+    found = apart(others + body, limits)
+    assert found == [parse_report(msgspec.json.encode(PLAIN), limits)] * TOGETHER_MIN + apart(
+        body, limits
+    )
+    return found[TOGETHER_MIN:]
+
+
+def apart(body: bytes, limits: Limits) -> list:
+    """The same of all lines of a body by itself."""
+    read = read_lines(body, limits)
+    assert read.table in (None, ReportTable.of(read.reports))
+    found = iter(read.reports)
+    words = {r.index: (r.error.field, r.error.reason_code, r.error.detail) for r in read.refused}
+    return [words[n] if n in words else next(found) for n in range(read.count)]
 
 
 @given(lines, st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n\t"]), st.sampled_from([b"", b"\n"]))
@@ -150,7 +162,7 @@ def test_plain_reports_are_not_read_twice():
         for name, values in usual.items()
         for value in values
     ]
-    assert doubtful_ones(reports, LIMITS) == set()
+    assert doubtful_ones(ReportTable.of(reports), LIMITS) == set()
 
 
 @given(st.lists(st.binary(max_size=9), max_size=9).map(b"\n".join), st.integers(1, 20))

@@ -78,6 +78,12 @@ class Store:
             by="test",
         )
 
+    async def set_withheld(self, bits: int, account: str = "acme"):
+        """Changes what an account's history omits of every new record."""
+        await Accounts(self.database).change(
+            await self.account_key(account), withheld=bits, now=NOW, by="test"
+        )
+
     async def erase(self, record_id: str, now: datetime = NOW) -> None:
         """Erases a record of the history."""
         await History(self.database).erase(await self.account_key(), record_id, now)

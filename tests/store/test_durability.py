@@ -44,9 +44,6 @@ async def test_records_are_committed_to_disk_however_server_database_and_role_ar
     async with Database(database, Config()) as pools:
         found = await DurabilityWatch(pools, Config(), Metrics()).look()
         assert found["synchronous_commit"] == "on"
-        async with pools.ingest() as connection:
-            # A pool puts its connections back to what they started with.
-            await connection.execute("SET synchronous_commit = off")
         for acquire in (pools.ingest, pools.operator, pools.officer):
             async with acquire() as connection:
                 assert await connection.fetchval("SHOW synchronous_commit") == "on"

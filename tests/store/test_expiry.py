@@ -25,6 +25,7 @@ from trafficlog.store.expiry import (
     traffic_expiry,
 )
 from trafficlog.store.settings import KnownAccount
+from trafficlog.table import ReportTable
 
 START = datetime.min.replace(tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -52,7 +53,7 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
         report(f"m{n}", account=f"a{account}", created=created)
         for n, (created, account) in enumerate(created_by)
     ]
-    sheet = Sheet.of(reports)
+    sheet = Sheet.of(ReportTable.of(reports))
     known = {
         f"a{n}": KnownAccount(AccountKey(n), rule, 3 * n, 5 * n) for n, rule in enumerate(rules)
     }

@@ -1,9 +1,12 @@
 import json
+from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
 from tests.store.helpers import at, report
 from trafficlog.queries import queries
+from trafficlog.store.expiry import EPOCH, MICROSECOND, whole_days
 
 
 def scans(plan):
@@ -55,7 +58,7 @@ async def test_a_merge_into_a_young_day_compares_no_report_with_every_record(sto
                 "INSERT INTO staged_report SELECT t.account_key, t.created_at, t.expires_at,"
                 " t.created_at + interval '90 days', t.created_at + interval '90 days',"
                 " t.created_at + interval '90 days', now(), NULL, 1, NULL, NULL, NULL,"
-                " 1, 2, 5, 0, t.id, 'Acme', '+46', NULL, NULL, NULL, NULL, NULL"
+                " 1, 2, 5, 0, 0, t.id, 'Acme', '+46', NULL, NULL, NULL, NULL, NULL"
                 " FROM (SELECT account_key, created_at, id, expires_at FROM traffic_record) t"
             )
             await queries.merge_by_key(connection)
@@ -64,6 +67,74 @@ async def test_a_merge_into_a_young_day_compares_no_report_with_every_record(sto
             )
             text = await connection.fetchval(
                 f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *bounds
+            )
+    found = list(look_ups(json.loads(text)[0]["Plan"]))
+    assert found
+    assert all("(id = s.id)" in condition for condition in found), found
+
+
+@pytest.mark.parametrize("stored", [300, 3000])
+async def test_a_merge_over_many_periods_compares_no_report_with_every_record(store, stored):
+    """Many partitions, nearly all empty, make each look-up seem dear; it is not."""
+    days = (7, 14, 30, 60, 90, 120, 180, 365, 730, 1095)
+    await store.write(*(report("first", account=f"a{n}") for n in range(len(days))))
+    for number, period in enumerate(days):
+        await store.set_history(period, account=f"a{number}")
+    for ago in range(6):
+        # As the days before, and those to come, have theirs.
+        created = at(-1440 * ago).isoformat()
+        day = (report(f"d{ago}.{n}", account=f"a{n}", created=created) for n in range(len(days)))
+        await store.write(*day)
+    new = [report(f"m{n}", account=f"a{n % len(days)}") for n in range(stored)]
+    await store.write(*new)
+    async with store.database.ingest() as connection:
+        await queries.make_stage(connection)
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO staged_report (account_key, created_at, traffic_expires, history_from,"
+                " history_to, updated_at, ordinal, kind, direction, status, withheld, omitted, id,"
+                " sender, recipient)"
+                " SELECT account_key, created_at, expires_at, created_at + interval '7 days',"
+                " created_at + interval '1095 days', now(), 1, 1, 2, 5, 0, 0, id, 'Acme', '+46'"
+                " FROM traffic_record, generate_series(1, 5)"
+            )
+            await queries.merge_by_key(connection)
+            bounds = await connection.fetchrow(
+                "SELECT min(history_from), max(history_to) FROM staged_report"
+            )
+            text = await connection.fetchval(
+                f"EXPLAIN (FORMAT JSON) {queries.merge_history.sql}", *bounds
+            )
+    found = list(look_ups(json.loads(text)[0]["Plan"]))
+    assert len(found) > 40
+    assert all("(id = s.id)" in condition for condition in found), found[0]
+
+
+@pytest.mark.parametrize("merge", ["merge_traffic", "merge_history"])
+async def test_a_merge_of_the_last_minutes_goes_by_key_though_statistics_are_older(store, merge):
+    """To a planner whose statistics end before them, the last minutes of a day seem empty."""
+    created = (at(n / 100 - 60).isoformat() for n in range(1000))
+    await store.write(*(report(f"o{n}", created=at_) for n, at_ in enumerate(created)))
+    await store.superuser.execute("ANALYZE trafficlog.traffic_record, trafficlog.history_record")
+    later = [report(f"m{n}", created=at(n / 100).isoformat()) for n in range(500)]
+    await store.write(*later)
+    async with store.database.ingest() as connection:
+        await queries.make_stage(connection)
+        async with connection.transaction():
+            await connection.execute(
+                "INSERT INTO staged_report (account_key, created_at, traffic_expires, history_from,"
+                " history_to, updated_at, ordinal, kind, direction, status, withheld, omitted, id,"
+                " sender, recipient)"
+                " SELECT account_key, created_at, expires_at, created_at + interval '90 days',"
+                " created_at + interval '90 days', now(), 1, 1, 2, 5, 0, 0, id, 'Acme', '+46'"
+                " FROM traffic_record WHERE id LIKE 'm%'"
+            )
+            await queries.merge_by_key(connection)
+            days = timedelta(days=60 if merge == "merge_traffic" else 90)
+            expires = pa.array([(r.created + days - EPOCH) // MICROSECOND for r in later])
+            text = await connection.fetchval(
+                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}",
+                *whole_days(expires, expires),
             )
     found = list(look_ups(json.loads(text)[0]["Plan"]))
     assert found
@@ -81,6 +152,7 @@ async def test_the_setting_of_a_merge_ends_with_its_transaction(store):
         ):
             assert await connection.fetchval(f"SHOW {name}") == "on"
         assert await connection.fetchval("SHOW plan_cache_mode") == "auto"
+        assert await connection.fetchval("SHOW seq_page_cost") == "1"
 
 
 async def test_many_small_merges_are_planned_for_what_they_bring(store):

@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 
-from tests.store.helpers import at, report
+from tests.store.helpers import at, opened, report
+from trafficlog.store.debug_log import DebugLine, RefusedRecord
+from trafficlog.store.ingest import Batch
 
 SECRET = "top secret"
 COLUMN = {"message": "message", "from": "sender", "to": "recipient"}
@@ -72,3 +74,24 @@ async def test_a_request_alone_counts_as_an_update(store):
     assert await store.write(asking) == (0, 1, 0)
     assert await store.write(asking) == (0, 0, 1)
     assert [r["message"] for r in await store.history()] == [None]
+
+
+async def test_a_refused_record_goes_by_the_setting_that_is_in_force_when_it_is_written(database):
+    """Another process changes the setting, which this one does not know of yet."""
+    made = []
+
+    def line(bits):
+        made.append(bits)
+        return DebugLine(at(0), "warning", "ingest", f"refused, without {bits}")
+
+    async with opened(database) as store, opened(database) as other:
+        await store.write(report("m1"))
+        await store.write(report("m2"))
+        await other.set_withheld(1)
+        refused = [RefusedRecord("acme", line), RefusedRecord("nobody", line)]
+        await store.writer.write([Batch([], refused=refused)], at(0))
+        kept = await store.superuser.fetch("SELECT line FROM debug_log ORDER BY line")
+        assert [r["line"] for r in kept] == ["refused, without 0", "refused, without 1"]
+        assert made[0] == 0
+        accounts = await store.superuser.fetchval("SELECT array_agg(account_id) FROM account")
+        assert accounts == ["acme"]

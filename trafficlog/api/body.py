@@ -29,6 +29,8 @@ ZSTD_STEP_BYTES: Final = 1024
 # Compressed bodies larger than this are decompressed beside the event loop, which they would
 # otherwise keep from all other requests; below it, the change of threads costs more.
 ASIDE_BYTES: Final = 128 * 1024
+# What a body is that comes without a word on it (RFC 9110, 8.3).
+UNKNOWN_TYPE: Final = "application/octet-stream"
 BYTES_IN_WORK: Final = web.RequestKey("bytes_in_work", int)
 
 
@@ -109,6 +111,14 @@ class BodyReader:
 
     async def _receive(self, request: web.Request, sent_max: int) -> bytes:
         """The bytes as they were sent."""
+        if request.content.is_eof():
+            # All of it came with the headers, as small ones do: nothing is to be waited for.
+            whole = request.content.read_nowait()
+            request[BYTES_IN_WORK] = len(whole)
+            self._take(len(whole))
+            if len(whole) > sent_max:
+                raise _too_large(sent_max)
+            return whole
         sent = bytearray()
         end = asyncio.get_running_loop().time() + self._config.read_seconds_max
         limit = asyncio.timeout_at(end if self._end is None else min(end, self._end))
@@ -133,6 +143,16 @@ class BodyReader:
         self._in_work += count
         if self._in_work > self._config.waiting_bytes_max:
             raise BufferFullError("too many bytes of requests are in work; try again shortly")
+
+
+def media_type(request: web.Request) -> str:
+    """What the body is said to be, in small letters and without parameters.
+
+    aiohttp has the standard library's parser of e-mail read this header, which breaks at
+    parameters such as ``D*``.
+    """
+    said = request.headers.get("Content-Type", UNKNOWN_TYPE)
+    return said.partition(";")[0].strip().lower()
 
 
 def decompress(encoding: str, content: bytes, bytes_max: int) -> bytes:

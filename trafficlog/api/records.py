@@ -1,60 +1,43 @@
-"""Taking records in: ``POST /v1/records``, ``POST /v1/debug-logs``, ``/v1/in-transit``."""
+"""Records in: a batch read, stored, and told what became of each."""
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
 import re
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-from aiohttp import web
-
+from trafficlog.api.body import media_type
 from trafficlog.api.problems import json_response, problem
-from trafficlog.api.routes import Route, scopes
-from trafficlog.errors import (
-    BatchTooLargeError,
-    BodyUnreadableError,
-    InvalidValueError,
-    MediaTypeUnsupportedError,
-)
-from trafficlog.reading import read_each, read_lines, steps
-from trafficlog.records import WITHHELD_BITS, limits_of
+from trafficlog.api.routes import JSON, Answer, Body, Refused, Route, scopes
+from trafficlog.api.schemas import Ingested
+from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, in_steps
+from trafficlog.errors import BatchTooLargeError, InvalidValueError
+from trafficlog.reading import Read, read_each, read_lines
+from trafficlog.records import WITHHELD_BITS, Report, limits_of, withheld_names
 from trafficlog.refusals import Refusal
-from trafficlog.retention import AHEAD_MAX, DataClass
-from trafficlog.store.debug_log import DebugLine, refusal_line
+from trafficlog.store.debug_log import DebugLine, RefusedRecord, refusal_line
 from trafficlog.store.ingest import Batch
-from trafficlog.values import NAME_PATTERN
+from trafficlog.values import is_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from aiohttp import web
 
     from trafficlog.api.services import Services
-    from trafficlog.records import Report
 
-NDJSON_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-JSON_TYPE: Final = "application/json"
-# Parsing gives way to other requests after so much.
-PARSE_STEP_RECORDS: Final = 500
-PARSE_STEP_BYTES: Final = 512 * 1024
-
-_items = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class DebugLineIn(msgspec.Struct, gc=False):
-    """One line of ``POST /v1/debug-logs``."""
-
-    line: str
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    source: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "gateway"
-    at: datetime | None = None
-    account: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)] | None = None
-    record: Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)] | None = None
-
-
-_debug_line = msgspec.json.Decoder(DebugLineIn)
+GROUP: Final = "Records in"
+# A body that is larger is read in turns with others: to read this much takes about half a
+# millisecond.
+TURN_BYTES: Final = 64 * 1024
+# Whose record it is, of one that cannot be read.
+_ACCOUNT: Final = re.compile(rb'"account"\s*:\s*"([A-Za-z0-9._:@+~=-]{1,64})"')
+_RECORD_LINE: Final = (
+    '{"id":"m1","account":"acme","kind":"sms","direction":"outgoing",'
+    '"from":"Acme","to":"+46701234567","created":"2026-11-22T00:04:00Z"}\n'
+)
 
 
 async def post_records(request: web.Request, services: Services) -> web.Response:
@@ -62,33 +45,42 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     began = time.perf_counter()
     config = services.config
     body = await services.bodies.read(request)
-    parts = in_steps(request.content_type, body, config.batch_records_max)
+    parts = in_steps(media_type(request), body, config.batch_records_max)
     await services.writer.settings.refresh_when_older(
         config.settings_refresh_seconds, config.answer_seconds_max
     )
     now = services.clock.now()
     limits = limits_of(services.writer.settings.policies, now, config.message_chars_max)
-    reports: list[Report] = []
+    reads: list[Read] = []
     refusals: list[Refusal] = []
+    kept: list[RefusedRecord] = []
     index = 0
     for part in parts:
-        if index:
-            await asyncio.sleep(0)
-        good, refused = (
-            read_lines(part, limits) if isinstance(part, bytes) else read_each(part, limits)
-        )
-        reports += good
-        refusals += [refuse(index + r.index, r.raw, r.error) for r in refused]
-        index += len(good) + len(refused)
-    kept = [
-        refusal_line(r, now, config.refusal_chars_max) for r in refusals[: config.refusals_kept_max]
-    ]
-    outcome = await services.buffer.submit(Batch(reports, kept), len(reports) + len(kept))
-    counted = services.metrics.records
-    counted.labels("accepted").inc(outcome.accepted)
-    counted.labels("updated").inc(outcome.updated)
-    counted.labels("duplicate").inc(outcome.duplicates)
-    counted.labels("rejected").inc(len(refusals))
+        if len(body) > TURN_BYTES:
+            await services.writer.turns.next()
+        read = read_lines(part, limits) if isinstance(part, bytes) else read_each(part, limits)
+        reads.append(read)
+        for each in read.refused:
+            refusal = refuse(index + each.index, each.raw, each.error)
+            refusals.append(refusal)
+            if len(kept) < config.refusals_kept_max:
+                line = functools.partial(
+                    _kept_line, refusal, each.raw, each.error, now, config.refusal_chars_max
+                )
+                kept.append(RefusedRecord(refusal.account, line))
+        index += read.count
+    reports = [report for read in reads for report in read.reports]
+    batch = Batch(reports, refused=kept)
+    await services.writer.prepare(batch, reads, now)
+    outcome = await services.buffer.submit(batch, len(reports) + len(kept))
+    for name, count in (
+        ("accepted", outcome.accepted),
+        ("updated", outcome.updated),
+        ("duplicate", outcome.duplicates),
+        ("rejected", len(refusals)),
+    ):
+        if count:
+            services.metrics.records.labels(name).inc(count)
     services.metrics.ingest_request_seconds.observe(time.perf_counter() - began)
     answer = {
         "accepted": outcome.accepted,
@@ -104,140 +96,31 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     return json_response(answer)
 
 
-async def post_debug_logs(request: web.Request, services: Services) -> web.Response:
-    """Stores debug lines; answers once they are on disk."""
-    config = services.config
-    items = split(
-        request.content_type, await services.bodies.read(request), config.batch_records_max
-    )
-    now = services.clock.now()
-    policy = services.writer.settings.policies.in_force(DataClass.DEBUG, now)
-    oldest = now - policy.retention_period
-    lines: list[DebugLine] = []
-    rejected: list[dict[str, Any]] = []
-    for index, item in enumerate(items):
-        try:
-            line = _parse_debug_line(bytes(item), now, config.refusal_chars_max)
-            if line.at <= oldest:
-                raise InvalidValueError(
-                    "at",
-                    line.at.isoformat(),
-                    f"must be later than {oldest.isoformat()}",
-                    reason_code="too_early",
-                )
-            lines.append(line)
-        except InvalidValueError as error:
-            rejected.append(
-                {
-                    "index": index,
-                    "field": error.field,
-                    "code": error.reason_code,
-                    "detail": error.detail,
-                }
-            )
-    if lines:
-        await services.buffer.submit(Batch([], lines), len(lines))
-    answer = {"accepted": len(lines), "rejected": rejected}
-    if not lines:
-        return problem(422, "all_refused", "no line of the request could be stored", more=answer)
-    return json_response(answer)
+def _kept_line(
+    refusal: Refusal,
+    raw: bytes,
+    error: InvalidValueError,
+    at: datetime,
+    chars_max: int,
+    withheld: int,
+) -> DebugLine:
+    """The debug line of a refused record, also without what its account omits."""
+    if withheld:
+        refusal = refuse(refusal.index, raw, error, withheld)
+    return refusal_line(refusal, at, chars_max)
 
 
-async def put_in_transit(request: web.Request, services: Services) -> web.Response:
-    """Keeps a JSON value until the communication is delivered, 72 hours at most."""
-    transit_id = _name(request.match_info["id"], "id")
-    account = request.query.get("account")
-    if account is not None:
-        _name(account, "account")
-    content = await services.bodies.read(request, services.config.in_transit_bytes_max)
-    try:
-        msgspec.json.decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyUnreadableError(f"the body is not JSON: {error}") from None
-    expires_at, is_new = await services.transit.put(
-        transit_id, content, account, services.clock.now()
-    )
-    return json_response({"id": transit_id, "expires": expires_at}, 201 if is_new else 200)
+def refuse(index: int, raw: bytes, error: InvalidValueError, withheld: int = 0) -> Refusal:
+    """Why a record was refused, and its text without what it asked not to log.
 
-
-async def get_in_transit(request: web.Request, services: Services) -> web.Response:
-    """The JSON value as it was put."""
-    transit_id = _name(request.match_info["id"], "id")
-    found = await services.transit.get(transit_id, services.clock.now())
-    return web.Response(
-        body=found.content,
-        content_type="application/json",
-        headers={
-            "Cache-Control": "no-store",
-            "Last-Modified": _http_date(found.created_at),
-            "Expires": _http_date(found.expires_at),
-        },
-    )
-
-
-async def delete_in_transit(request: web.Request, services: Services) -> web.Response:
-    """Removes it: the communication is complete."""
-    transit_id = _name(request.match_info["id"], "id")
-    await services.transit.complete(transit_id, services.clock.now())
-    return web.Response(status=204)
-
-
-def in_steps(
-    content_type: str, body: bytes, records_max: int
-) -> Iterator[bytes] | Iterator[Sequence[bytes | memoryview]]:
-    """The records of a body in parts that one step reads: lines together, or JSON texts.
-
-    Raises:
-        what ``split`` raises.
+    ``withheld`` are the fields that are not to be logged besides, as bits.
     """
-    if content_type in NDJSON_TYPES and body.count(b"\n") < records_max and body.strip():
-        return steps(body, PARSE_STEP_BYTES)
-    items = split(content_type, body, records_max)
-    return (
-        items[start : start + PARSE_STEP_RECORDS]
-        for start in range(0, len(items), PARSE_STEP_RECORDS)
-    )
-
-
-def split(content_type: str, body: bytes, records_max: int) -> Sequence[bytes | memoryview]:
-    """The JSON texts of a body: its lines, or the elements of its array.
-
-    Raises:
-        MediaTypeUnsupportedError: the type is neither.
-        BodyUnreadableError: the array cannot be read, or there is nothing in the body.
-        BatchTooLargeError: there are more than ``records_max``.
-    """
-    items: Sequence[bytes | memoryview]
-    if content_type in NDJSON_TYPES:
-        items = [line for line in body.split(b"\n") if line.strip()]
-    elif content_type == JSON_TYPE:
-        try:
-            items = [memoryview(raw) for raw in _items.decode(body)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BodyUnreadableError(f"the body is not a JSON array: {error}") from None
-    else:
-        raise MediaTypeUnsupportedError(
-            f"Content-Type {content_type!r} is not read here: send application/x-ndjson "
-            "(an object a line) or application/json (an array)"
-        )
-    if not items:
-        raise BodyUnreadableError("the body holds no record")
-    if len(items) > records_max:
-        raise BatchTooLargeError(
-            f"the request holds {len(items)} records; at most {records_max} are taken in one",
-            limit=records_max,
-        )
-    return items
-
-
-def refuse(index: int, raw: bytes, error: InvalidValueError) -> Refusal:
-    """Why a record was refused, and its text without what it asked not to log."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
         value = None
     text = raw.decode("utf-8", "replace")
-    known_id = None
+    known_id = account = None
     detail = error.detail
     # The detail quotes the value, and is kept beside the text.
     unquoted = f"{error.field}: {error.reason}"
@@ -248,60 +131,44 @@ def refuse(index: int, raw: bytes, error: InvalidValueError) -> Refusal:
         if not all(isinstance(name, str) and name in WITHHELD_BITS for name in names):
             # Which field it is that must not be logged cannot be told: then none is.
             names = list(WITHHELD_BITS)
-        hidden = value.keys() & set(names)
+        account = value.get("account")
+        hidden = value.keys() & {*names, *withheld_names(withheld)}
         if hidden:
             text = json.dumps(value | dict.fromkeys(hidden, "(not logged)"))
         if error.field in hidden:
             detail = unquoted
-    elif b"dontlog" in raw:
+    elif withheld or b"dontlog" in raw:
         text, detail = "(not logged: it asks so, and cannot be read)", unquoted
+    elif told := _ACCOUNT.search(raw):
+        account = told[1].decode()
     shown_id = None if known_id is None else re.sub(r"[\ud800-\udfff]", "\ufffd", known_id)[:64]
-    return Refusal(index, shown_id, error.field, error.reason_code, detail, text)
-
-
-def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:
-    try:
-        line = _debug_line.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        found = re.search(r"`\$\.(\w+)|required field `(\w+)`", str(error))
-        field = (found[1] or found[2]) if found else "line"
-        raise InvalidValueError(field, raw[:200].decode("utf-8", "replace"), str(error)) from None
-    at = line.at or now
-    try:
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except OverflowError:
-        raise InvalidValueError(
-            "at", str(at), "lies outside of the calendar", reason_code="out_of_range"
-        ) from None
-    if at > now + AHEAD_MAX:
-        raise InvalidValueError("at", at.isoformat(), "lies in the future", reason_code="too_late")
-    for name, text in (("line", line.line), ("source", line.source)):
-        if "\0" in text:
-            raise InvalidValueError(
-                name, text, "must not contain the NUL character", reason_code="nul"
-            )
-    return DebugLine(at, line.level, line.source, line.line[:chars_max], line.account, line.record)
-
-
-def _name(text: str, field: str) -> str:
-    if not re.match(NAME_PATTERN, text):
-        raise InvalidValueError(
-            field,
-            text,
-            "must be 1 to 64 characters of A-Z a-z 0-9 . _ : @ + ~ = -",
-            reason_code="bad_format",
-        )
-    return text
-
-
-def _http_date(at: datetime) -> str:
-    return at.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    if not isinstance(account, str) or not is_name(account):
+        account = None
+    return Refusal(index, shown_id, error.field, error.reason_code, detail, text, account)
 
 
 ROUTES: Final = (
-    Route("POST", "/v1/records", post_records, scopes("ingest")),
-    Route("POST", "/v1/debug-logs", post_debug_logs, scopes("ingest")),
-    Route("PUT", "/v1/in-transit/{id}", put_in_transit, scopes("ingest"), ("account",)),
-    Route("GET", "/v1/in-transit/{id}", get_in_transit, scopes("ingest")),
-    Route("DELETE", "/v1/in-transit/{id}", delete_in_transit, scopes("ingest")),
+    Route(
+        "POST",
+        "/v1/records",
+        post_records,
+        scopes("ingest"),
+        group=GROUP,
+        text="A record that was refused does not touch those beside it; its text and the reason "
+        "are kept in the debug log. A record is known by account, created and id: the same "
+        "again is a duplicate, and a later state of it names `updated`.",
+        body=Body(
+            {
+                JSON: list[Report],
+                NDJSON_TYPES[0]: LINES_SCHEMA | {"examples": [_RECORD_LINE]},
+            },
+            f"Also as {' or '.join(NDJSON_TYPES[1:])}.",
+            items_max=lambda config: config.batch_records_max,
+        ),
+        answers=(Answer.json("At least one record is on disk, or was known.", Ingested),),
+        errors=(
+            BatchTooLargeError,
+            Refused(422, "all_refused", "No record of the request could be stored.", Ingested),
+        ),
+    ),
 )

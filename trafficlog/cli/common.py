@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import orjson
-import structlog
 from rich.console import Console
 from rich.table import Table
 
 from trafficlog import postgres
+from trafficlog.cli.logs import configure_logs
 from trafficlog.clock import Clock, parse_instant, time_travel_allowed
 from trafficlog.config import Config
 from trafficlog.errors import (
@@ -155,25 +155,6 @@ def exit_code_of(error: TrafficlogError) -> int:
             return WRONG_USAGE
         case _:
             return ANSWER_IS_NO
-
-
-def configure_logs(level: int, *, as_json: bool | None = None) -> None:
-    """Logs go to standard error: for people on a terminal, as JSON lines elsewhere."""
-    machine = not sys.stderr.isatty() if as_json is None else as_json
-    renderer: Any = structlog.processors.JSONRenderer()
-    if not machine:
-        renderer = structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 def instant_option(text: str | None, field: str) -> datetime | None:

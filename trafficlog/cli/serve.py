@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import shlex
@@ -20,8 +21,9 @@ import uvloop
 from trafficlog import metrics as sharing
 from trafficlog import postgres
 from trafficlog.api.listening import bind
-from trafficlog.cli.common import ANSWER_IS_NO, configure_logs, database_command, print_json
+from trafficlog.cli.common import ANSWER_IS_NO, database_command, print_json
 from trafficlog.cli.composition import Where, service, url_of
+from trafficlog.cli.logs import configure_logs
 from trafficlog.cli.signing import key_file_of, signing_options
 from trafficlog.errors import InvalidValueError
 from trafficlog.metrics import Metrics
@@ -150,6 +152,9 @@ async def _serve(target: Target, where: Where, metrics: Metrics) -> None:
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with service(where, target.config, target.clock, metrics=metrics) as (url, first_key):
+        # What was made until now stays: looked over again and again, it would make others wait
+        # (measured: the slowest hundredth of small requests took twice as long).
+        gc.freeze()
         _announce(target, url, None if first_key is None else first_key.secret)
         await stop.wait()
         log.info("stopping")

@@ -9,6 +9,7 @@ others serve: what is idle may still come with a last request.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -24,8 +25,9 @@ import uvloop
 
 from trafficlog import metrics
 from trafficlog.api.listening import Standing
-from trafficlog.cli.common import configure_logs, exit_codes
+from trafficlog.cli.common import exit_codes
 from trafficlog.cli.composition import Where, service
+from trafficlog.cli.logs import configure_logs
 from trafficlog.cli.sharing import Leaving, Shared
 from trafficlog.clock import Clock
 from trafficlog.config import Config
@@ -95,6 +97,7 @@ async def _work(order: Order) -> None:
         key = None if first is None else first.secret
         sys.stdout.write(json.dumps({"operator_key": key}) + "\n")
         sys.stdout.flush()
+        gc.freeze()  # as a service of one process does, and for its reason
         await stop.wait()
 
 

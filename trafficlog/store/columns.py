@@ -7,17 +7,19 @@ are here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
-from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES, Report
+from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES, withheld_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from trafficlog.table import ReportTable
 
 _STATUS_CODES: Final[dict[str | None, int | None]] = {None: None} | {**STATUS_CODES}
 
@@ -79,6 +81,7 @@ STAGE: Final = pa.schema(
         ("direction", pa.int16()),
         ("status", pa.int16()),
         ("withheld", pa.int16()),
+        ("omitted", pa.int16()),
         ("id", pa.string()),
         ("sender", pa.string()),
         ("recipient", pa.string()),
@@ -107,29 +110,29 @@ class Sheet:
     account_index: pa.Array
 
     @classmethod
-    def of(cls, reports: Sequence[Report]) -> Sheet:
+    def of(cls, table: ReportTable) -> Sheet:
         """What the reports say."""
-        lists: dict[str, list[Any]] = {
-            "created_at": [r.created for r in reports],
-            "updated_at": [r.updated for r in reports],
-            "delivered_at": [r.delivered for r in reports],
-            "duration": [r.duration for r in reports],
-            "parts": [r.parts for r in reports],
-            "cost": [r.cost for r in reports],
-            "kind": [KIND_CODES[r.kind] for r in reports],
-            "direction": [DIRECTION_CODES[r.direction] for r in reports],
-            "status": [_STATUS_CODES[r.status] for r in reports],
-            "withheld": [0 if r.dontlog is None else r.withheld for r in reports],
-            "id": [r.id for r in reports],
-            "sender": [r.sender for r in reports],
-            "recipient": [r.recipient for r in reports],
-            "ip": [r.ip for r in reports],
-            "user_agent": [r.user_agent for r in reports],
-            "owner": [r.owner for r in reports],
-            "tags": [r.tags for r in reports],
-            "message": [r.message for r in reports],
+        lists: dict[str, Sequence[Any]] = {
+            "created_at": table.created,
+            "updated_at": table.updated,
+            "delivered_at": table.delivered,
+            "duration": table.duration,
+            "parts": table.parts,
+            "cost": table.cost,
+            "kind": list(map(KIND_CODES.__getitem__, table.kind)),
+            "direction": list(map(DIRECTION_CODES.__getitem__, table.direction)),
+            "status": list(map(_STATUS_CODES.__getitem__, table.status)),
+            "withheld": [0 if names is None else withheld_bits(names) for names in table.dontlog],
+            "id": table.id,
+            "sender": table.sender,
+            "recipient": table.recipient,
+            "ip": table.ip,
+            "user_agent": table.user_agent,
+            "owner": table.owner,
+            "tags": table.tags,
+            "message": table.message,
         }
-        accounts = pa.array([r.account for r in reports], pa.string()).dictionary_encode()
+        accounts = pa.array(table.account, pa.string()).dictionary_encode()
         return cls(
             {name: pa.array(values, _TYPES[name]) for name, values in lists.items()},
             accounts.dictionary.to_pylist(),
@@ -143,6 +146,17 @@ class Sheet:
     def created(self) -> pa.Array:
         """When the records were created, in microseconds since 1970."""
         return self.columns["created_at"].view(pa.int64())
+
+    def withholding(self, of_accounts: Sequence[int]) -> Sheet:
+        """The same, each record withholding what its account does as well.
+
+        ``of_accounts`` are the bits of ``account_ids``; where all are 0 nothing is computed.
+        """
+        if not any(of_accounts):
+            return self
+        of_each = pa.array(of_accounts, pa.int16()).take(self.account_index)
+        withheld = pc.bit_wise_or(self.columns["withheld"], of_each)
+        return replace(self, columns=self.columns | {"withheld": withheld})
 
 
 def arrow(schema: pa.Schema, columns: Arrays) -> pa.RecordBatch:
@@ -168,18 +182,37 @@ def history_batch(sheet: Sheet, account_key: pa.Array, expires_at: pa.Array) -> 
     withheld = columns["withheld"]
     if pc.max(withheld).as_py():
         for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
-            hidden = pc.not_equal(pc.bit_wise_and(withheld, pa.scalar(bit, pa.int16())), 0)
-            columns[name] = pc.if_else(hidden, pa.scalar(None, pa.string()), columns[name])
+            columns[name] = without(columns[name], withheld, bit)
     batch = arrow(HISTORY, columns)
     order = pc.sort_indices(expires_at)  # nulls stand last
     return batch.take(order[: len(expires_at) - expires_at.null_count])
 
 
+def without(values: pa.Array, withheld: pa.Array, bit: int) -> pa.Array:
+    """The values of those records that do not withhold the field of this bit."""
+    hidden = pc.not_equal(pc.bit_wise_and(withheld, pa.scalar(bit, pa.int16())), 0)
+    return pc.if_else(hidden, pa.scalar(None, pa.string()), values)
+
+
 def binary(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> list[bytes]:
     """The batches in PostgreSQL's binary COPY format, in parts."""
+    return framed([encoded(schema, batch) for batch in batches])
+
+
+def encoded(schema: pa.Schema, batch: pa.RecordBatch) -> bytes:
+    """The rows of a batch as they stand in that format, between its header and its end."""
     encoder = ArrowToPostgresBinaryEncoder(schema)
-    return [
-        encoder.write_header(),
-        *(encoder.write_batch(batch) for batch in batches),
-        encoder.finish(),
-    ]
+    encoder.write_header()
+    # What the encoder holds back comes with the end, which is for all parts together.
+    rows: bytes = encoder.write_batch(batch) + encoder.finish()
+    return rows.removesuffix(_END)
+
+
+def framed(parts: Sequence[bytes]) -> list[bytes]:
+    """Encoded rows with the header and the end that make them COPY content."""
+    return [_HEADER, *parts, _END]
+
+
+# The format's signature, no flags, no extension; and a row of -1 fields (PostgreSQL, COPY).
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END: Final = b"\xff\xff"

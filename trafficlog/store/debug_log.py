@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trafficlog.queries import queries, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import asyncpg
@@ -42,6 +42,18 @@ class DebugLine:
     line: str
     account: str | None = None
     record_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRecord:
+    """A refused record, whose line is made when it is known what its account omits.
+
+    ``account`` is the one it names, which need not exist; ``line`` makes the line without the
+    fields that bits stand for.
+    """
+
+    account: str | None
+    line: Callable[[int], DebugLine]
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,17 @@ def hours_of(instants: pa.Array) -> set[datetime]:
     return {instant(hour * HOUR) for hour in hours}
 
 
+def whole_days(first: pa.Array, last: pa.Array) -> tuple[datetime, datetime]:
+    """From the beginning of the earliest day in ``first`` to the end of the latest in ``last``.
+
+    That is from partition to partition. To be asked for minutes of the present day, of which no
+    statistics tell, the planner would take them to be empty, and hold every record of the day
+    against each that is looked for.
+    """
+    earliest, latest = pc.min(first).as_py() // DAY, pc.max(last).as_py() // DAY
+    return instant(earliest * DAY), instant((latest + 1) * DAY - 1)
+
+
 def instant(micros: int) -> datetime:
     """The instant that is so many microseconds after 1970 began."""
     return EPOCH + timedelta(microseconds=micros)

@@ -22,32 +22,44 @@ from trafficlog.partitions import Bounds, bounds_of
 from trafficlog.queries import queries, rows
 from trafficlog.retention import WIDTHS, DataClass
 from trafficlog.store.columns import Sheet
-from trafficlog.store.counting import usage_of
-from trafficlog.store.debug_log import DebugLine, copy_lines, row_of
-from trafficlog.store.roads import FirstRoad, Merged, SecondRoad
+from trafficlog.store.database import transaction
+from trafficlog.store.debug_log import DebugLine, RefusedRecord, copy_lines, row_of
+from trafficlog.store.roads import FirstRoad, Merged, Piece, SecondRoad
 from trafficlog.store.settings import SettingsCache
+from trafficlog.table import ReportTable
+from trafficlog.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from trafficlog.config import Config
+    from trafficlog.reading import Read
     from trafficlog.records import Report
     from trafficlog.store.counting import Columns
     from trafficlog.store.database import Database
 
 log = structlog.get_logger()
 
-# Fewer records than these are encoded together with those of the next requests.
+# Fewer records than these are encoded together with those of the next requests; of many more,
+# so many at once.
 PIECE_RECORDS: Final = 500
+PIECE_RECORDS_MAX: Final = 2_000
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one request wants stored: its reports, and lines of the debug log."""
+    """What one request wants stored: its reports, and lines of the debug log.
+
+    A line is kept of each ``refused`` record too, without what its account omits.
+
+    ``pieces`` is what ``RecordWriter.prepare`` made of its first reports, if anything.
+    """
 
     reports: list[Report]
     debug_lines: list[DebugLine] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    refused: list[RefusedRecord] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -66,11 +78,37 @@ class RecordWriter:
         self._database = database
         self._config = config
         self.settings = SettingsCache(database)
+        self.turns = Turns()
         self._partitions: dict[DataClass, set[datetime]] = {}
 
     async def start(self) -> None:
         """Reads the policies once, so that the first record need not wait."""
         await self.settings.refresh()
+
+    async def prepare(self, batch: Batch, reads: Sequence[Read], now: datetime) -> None:
+        """Encodes a large batch, that was read so, before it waits for its turn.
+
+        So the database is not kept waiting for that when its turn has come. A setting that
+        changes meanwhile only makes it be done again.
+        """
+        if len(batch.reports) < PIECE_RECORDS:
+            return
+        later = {r.id for r in batch.reports if r.updated is not None}
+        for read in reads:
+            await self.turns.next()
+            if later or read.table is None:
+                table = ReportTable.of([r for r in read.reports if r.id not in later])
+            else:
+                table = read.table
+            if not len(table):
+                continue
+            sheet = Sheet.of(table)
+            if not self.settings.accounts.keys() >= set(sheet.account_ids):
+                # New accounts are made by the transaction that writes the batch, which has its
+                # time: what is not prepared whole is encoded there.
+                batch.pieces.clear()
+                return
+            batch.pieces.append(Piece.of(sheet, self.settings, now))
 
     async def write(self, batches: Sequence[Batch], now: datetime) -> list[Outcome]:
         """Stores the batches in one transaction and says what became of each.
@@ -106,34 +144,56 @@ class RecordWriter:
     async def _write(
         self, batches: Sequence[Batch], known: set[str], now: datetime
     ) -> list[Outcome]:
-        pieces = _pieces(batches, known)
         folded = fold([r for b in batches for r in b.reports if r.id in known]) if known else []
-        sheets = [Sheet.of(piece) for piece in pieces]
-        second_sheet = Sheet.of([f.merged for f in folded]) if folded else None
-        named = {name for sheet in sheets for name in sheet.account_ids}
-        await self.settings.ensure_accounts(
-            named.union(second_sheet.account_ids if second_sheet else ()), now
-        )
-        # No other task runs from here on to the end of the encoding: it is all of one epoch.
+        later = Sheet.of(ReportTable.of([f.merged for f in folded])) if folded else None
+        if later:
+            await self.settings.ensure_accounts(set(later.account_ids), now)
+        first = await self._first_road(batches, known, now)
+        # No other task runs from here to the end of the encoding: it is all of one epoch.
         epoch = self.settings.epoch
-        first = FirstRoad.of(sheets, self.settings, now) if sheets else None
-        keys = {name: self.settings.accounts[name].key for name in named}
-        usage = usage_of([report for piece in pieces for report in piece], keys)
-        second = SecondRoad.of(second_sheet, self.settings, now) if second_sheet else None
+        if any(piece.epoch != epoch for piece in first.pieces):
+            raise StaleSettingsError
+        second = SecondRoad.of(later, self.settings, now) if later else None
         for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
             hours = {
                 hour for road in (first, second) if road for hour in road.partitions[data_class]
             }
             await self.ensure_partitions(data_class, hours)
         debug = await self._debug_rows(batches, now)
-        async with self._database.ingest() as connection, connection.transaction():
+        usage = first.usage()
+        async with self._database.ingest() as connection, transaction(connection):
             await self._take_part(connection, epoch, usage)
-            if first:
+            if first.pieces:
                 await first.write(connection)
             merged = await second.merge(connection) if second else None
             if debug:
                 await copy_lines(connection, debug)
         return _outcomes(batches, known, folded, merged)
+
+    async def _first_road(
+        self, batches: Sequence[Batch], known: set[str], now: datetime
+    ) -> FirstRoad:
+        """What has none of the known ids: as it was prepared, or encoded now."""
+        pieces: list[Piece] = []
+        loose: list[Report] = []
+        for batch in batches:
+            if self._is_prepared(batch, known):
+                pieces += batch.pieces
+            else:
+                loose += [r for r in batch.reports if r.id not in known] if known else batch.reports
+        for start in range(0, len(loose), PIECE_RECORDS_MAX):
+            sheet = Sheet.of(ReportTable.of(loose[start : start + PIECE_RECORDS_MAX]))
+            await self.settings.ensure_accounts(set(sheet.account_ids), now)
+            pieces.append(Piece.of(sheet, self.settings, now))
+        return FirstRoad(pieces)
+
+    def _is_prepared(self, batch: Batch, known: set[str]) -> bool:
+        """Whether all of a batch but what has a known id was encoded, by present settings."""
+        if not batch.pieces or any(p.epoch != self.settings.epoch for p in batch.pieces):
+            return False
+        prepared = sum(len(piece.sheet) for piece in batch.pieces)
+        elsewhere = sum(r.id in known for r in batch.reports) if known else 0
+        return prepared + elsewhere == len(batch.reports)
 
     async def _known(self, batches: Sequence[Batch], known: set[str]) -> set[str]:
         """Ids among the new ones of records that are stored already, or come more than once."""
@@ -142,7 +202,7 @@ class RecordWriter:
         expiries = [
             self.settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
         ]
-        async with self._database.ingest() as connection, connection.transaction():
+        async with self._database.ingest() as connection, transaction(connection):
             await queries.merge_by_key(connection)
             stored = await rows(
                 queries.known_records(
@@ -195,6 +255,10 @@ class RecordWriter:
 
     async def _debug_rows(self, batches: Sequence[Batch], now: datetime) -> list[tuple[Any, ...]]:
         lines = [line for batch in batches for line in batch.debug_lines]
+        if refused := [each for batch in batches for each in batch.refused]:
+            # By settings that the transaction compares the epoch of, as for all records.
+            omitted = await self.settings.withheld_by({r.account for r in refused if r.account})
+            lines += [r.line(omitted.get(r.account, 0)) for r in refused]
         if not lines:
             return []
         named = {line.account for line in lines if line.account}
@@ -206,20 +270,6 @@ class RecordWriter:
             row_of(line, keys[line.account] if line.account else None, expires_at)
             for line, expires_at in zip(lines, expiries, strict=True)
         ]
-
-
-def _pieces(batches: Sequence[Batch], known: set[str]) -> list[list[Report]]:
-    """The reports for the first road: small batches together, large ones each by itself."""
-    pieces: list[list[Report]] = []
-    for batch in batches:
-        reports = [r for r in batch.reports if r.id not in known] if known else batch.reports
-        if not reports:
-            continue
-        if pieces and len(pieces[-1]) < PIECE_RECORDS:
-            pieces[-1] = pieces[-1] + reports
-        else:
-            pieces.append(reports)
-    return pieces
 
 
 def _outcomes(

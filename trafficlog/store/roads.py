@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from trafficlog.errors import TrafficlogError
 from trafficlog.queries import queries, rows
+from trafficlog.records import WITHHELD_BITS
 from trafficlog.retention import DataClass
 from trafficlog.store.columns import (
     HISTORY,
@@ -22,16 +23,20 @@ from trafficlog.store.columns import (
     Sheet,
     arrow,
     binary,
+    encoded,
+    framed,
     history_batch,
     traffic_batch,
+    without,
 )
+from trafficlog.store.counting import NO_USAGE, Columns, usage_of
 from trafficlog.store.expiry import (
     history_bounds,
     history_expiry,
     hours_of,
-    instant,
     per_account,
     traffic_expiry,
+    whole_days,
 )
 
 if TYPE_CHECKING:
@@ -45,43 +50,66 @@ if TYPE_CHECKING:
 COPY_PART_BYTES: Final = 256 * 1024
 
 
-@dataclass(slots=True)
-class FirstRoad:
-    """Records not seen before: COPY content of both tables, hours of the expiries in it."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some records not seen before, encoded for the first road by the settings of one epoch."""
 
-    traffic: list[bytes]
-    history: list[bytes]
+    epoch: int
+    sheet: Sheet
+    account_keys: pa.Array
+    traffic: bytes
+    history: bytes
+    history_rows: int
     partitions: dict[DataClass, set[datetime]]
 
     @classmethod
-    def of(cls, sheets: Sequence[Sheet], settings: SettingsCache, now: datetime) -> Self:
-        """What the first road writes, encoded."""
-        traffic, history = [], []
-        partitions: dict[DataClass, set[datetime]] = {
-            DataClass.TRAFFIC: set(),
-            DataClass.HISTORY: set(),
-        }
-        for sheet in sheets:
-            accounts = [settings.accounts[name] for name in sheet.account_ids]
-            keys = per_account(sheet, [a.key for a in accounts])
-            gone_at = traffic_expiry(sheet.created, settings.policies)
-            kept_until = history_expiry(sheet, accounts, now)
-            partitions[DataClass.TRAFFIC] |= hours_of(gone_at)
-            partitions[DataClass.HISTORY] |= hours_of(kept_until)
-            traffic.append(traffic_batch(sheet, keys, gone_at))
-            history.append(history_batch(sheet, keys, kept_until))
-        kept = [batch for batch in history if batch.num_rows]
+    def of(cls, sheet: Sheet, settings: SettingsCache, now: datetime) -> Self:
+        """A sheet whose accounts are known, encoded."""
+        accounts = [settings.accounts[name] for name in sheet.account_ids]
+        keys = per_account(sheet, [a.key for a in accounts])
+        gone_at = traffic_expiry(sheet.created, settings.policies)
+        kept_until = history_expiry(sheet, accounts, now)
+        withholding = sheet.withholding([a.withheld for a in accounts])
+        kept = history_batch(withholding, keys, kept_until)
         return cls(
-            binary(TRAFFIC, traffic),
-            binary(HISTORY, kept) if kept else [],
-            partitions,
+            settings.epoch,
+            sheet,
+            keys,
+            encoded(TRAFFIC, traffic_batch(sheet, keys, gone_at)),
+            encoded(HISTORY, kept),
+            kept.num_rows,
+            {DataClass.TRAFFIC: hours_of(gone_at), DataClass.HISTORY: hours_of(kept_until)},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRoad:
+    """Records not seen before: pieces of one epoch, and the hours of the expiries in them."""
+
+    pieces: Sequence[Piece]
+
+    @property
+    def partitions(self) -> dict[DataClass, set[datetime]]:
+        """The hours of the expiries, by table."""
+        return {
+            data_class: set().union(*(p.partitions[data_class] for p in self.pieces))
+            for data_class in (DataClass.TRAFFIC, DataClass.HISTORY)
+        }
+
+    def usage(self) -> Columns:
+        """What the records count for."""
+        if not self.pieces:
+            return NO_USAGE
+        return usage_of([(piece.sheet, piece.account_keys) for piece in self.pieces])
 
     async def write(self, connection: asyncpg.Connection) -> None:
         """Stores it, within the connection's transaction."""
-        await _copy(connection, "traffic_record", TRAFFIC.names, self.traffic)
-        if self.history:
-            await _copy(connection, "history_record", HISTORY.names, self.history)
+        traffic = [p.traffic for p in self.pieces]
+        rows_to_be = sum(len(p.sheet) for p in self.pieces)
+        await _copy(connection, "traffic_record", TRAFFIC.names, framed(traffic), rows_to_be)
+        history = [p.history for p in self.pieces]
+        if rows_to_be := sum(p.history_rows for p in self.pieces):
+            await _copy(connection, "history_record", HISTORY.names, framed(history), rows_to_be)
 
 
 @dataclass(slots=True)
@@ -97,6 +125,7 @@ class SecondRoad:
     """Records that may be known, and between which expiries those are looked for."""
 
     content: list[bytes]
+    reports: int
     partitions: dict[DataClass, set[datetime]]
     traffic_bounds: tuple[datetime, datetime]
     history_bounds: tuple[datetime, datetime]
@@ -109,7 +138,10 @@ class SecondRoad:
         kept_until = history_expiry(sheet, accounts, now)
         # History that is there already may stand under any period the account has had.
         earliest, latest = history_bounds(sheet, accounts)
+        by_account = [a.withheld for a in accounts]
+        omitted = sheet.withholding(by_account).columns["withheld"]
         columns = sheet.columns | {
+            "omitted": omitted,
             "ordinal": pa.array(range(len(sheet)), pa.int32()),
             "account_key": per_account(sheet, [a.key for a in accounts]),
             "traffic_expires": gone_at.view(INSTANT),
@@ -117,18 +149,22 @@ class SecondRoad:
             "history_from": earliest.view(INSTANT),
             "history_to": latest.view(INSTANT),
         }
+        if any(by_account):
+            # A record stored before its account said so keeps its message, and gets none.
+            columns["message"] = without(columns["message"], omitted, WITHHELD_BITS["message"])
         return cls(
             binary(STAGE, [arrow(STAGE, columns)]),
+            len(sheet),
             {DataClass.TRAFFIC: hours_of(gone_at), DataClass.HISTORY: hours_of(kept_until)},
-            (instant(pc.min(gone_at).as_py()), instant(pc.max(gone_at).as_py())),
-            (instant(pc.min(earliest).as_py()), instant(pc.max(latest).as_py())),
+            whole_days(gone_at, gone_at),
+            whole_days(earliest, latest),
         )
 
     async def merge(self, connection: asyncpg.Connection) -> Merged:
         """Stores what is new of it and merges the rest, within the connection's transaction."""
         # Made here and not before: behind a pooler another transaction is another session.
         await queries.make_stage(connection)
-        await _copy(connection, "staged_report", STAGE.names, self.content)
+        await _copy(connection, "staged_report", STAGE.names, self.content, self.reports)
         fresh = await rows(queries.insert_staged(connection))
         await queries.merge_by_key(connection)
         changed = []
@@ -143,10 +179,20 @@ class SecondRoad:
 
 
 async def _copy(
-    connection: asyncpg.Connection, table: str, columns: Sequence[str], parts: list[bytes]
+    connection: asyncpg.Connection,
+    table: str,
+    columns: Sequence[str],
+    parts: list[bytes],
+    rows_to_be: int,
 ) -> None:
+    """Copies rows and makes sure that they are as many as they are to be."""
     # Not as a file: asyncpg reads those in another thread, a switch for each part.
-    await connection.copy_to_table(table, source=_each(parts), columns=columns, format="binary")
+    status = await connection.copy_to_table(
+        table, source=_each(parts), columns=columns, format="binary"
+    )
+    if status != f"COPY {rows_to_be}":
+        # What is acknowledged must be stored: content that ends early is no error to COPY.
+        raise TrafficlogError(f"{table} took {status!r} of {rows_to_be} rows")
 
 
 async def _each(parts: list[bytes]) -> AsyncIterator[bytes]:

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
-    """An account as the writer sees it; days are those any stored row may stand under."""
+    """An account as the writer sees it; days are those any stored row may stand under.
+
+    ``withheld`` are the fields that history omits of every new record, as bits.
+    """
 
     key: AccountKey
     rule: HistoryRule
     days_min: int
     days_max: int
+    withheld: int = 0
 
 
 def known_account(row: Any) -> KnownAccount:
@@ -51,6 +55,7 @@ def known_account(row: Any) -> KnownAccount:
         rule=HistoryRule(setting, row["history_after"]),
         days_min=row["history_days_min"],
         days_max=row["history_days_max"],
+        withheld=row["withheld"],
     )
 
 
@@ -114,6 +119,15 @@ class SettingsCache:
             # One after the other, each would wait out a database that hangs.
             self._catching_up = asyncio.create_task(self.refresh())
         await within(answer_seconds_max, self._catching_up)
+
+    async def withheld_by(self, account_ids: set[str]) -> dict[str | None, int]:
+        """What those of the accounts that exist omit from their history, as bits."""
+        missing = sorted(account_ids - self.accounts.keys())
+        if missing:
+            async with self._lock, self._database.ingest() as connection:
+                for row in await rows(queries.accounts_by_id(connection, account_ids=missing)):
+                    self.accounts[row["account_id"]] = known_account(row)
+        return {name: self.accounts[name].withheld for name in account_ids if name in self.accounts}
 
     async def ensure_accounts(self, account_ids: set[str], now: datetime) -> None:
         """Learns of accounts not seen before, making those that do not exist."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trafficlog.errors import NotFoundError
 from trafficlog.queries import queries
 from trafficlog.retention import DataClass
+from trafficlog.store.database import transaction
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,7 +47,7 @@ class Transit:
             account_key = settings.accounts[account].key
         expires_at = settings.policies.expires_at(DataClass.IN_TRANSIT, now)
         await self._writer.ensure_partitions(DataClass.IN_TRANSIT, [expires_at])
-        async with self._database.ingest() as connection, connection.transaction():
+        async with self._database.ingest() as connection, transaction(connection):
             await queries.lock_in_transit(connection, id=transit_id)
             kept = await queries.put_in_transit(
                 connection, id=transit_id, content=content, account_key=account_key, now=now
