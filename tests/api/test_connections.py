@@ -1,9 +1,17 @@
-"""Connections: how many there are, how slow they may be, and what comes over them in what order."""
+"""Connections: how many there are, how slow they may be, and what comes over them in what order.
+
+``TRAFFICLOG_TEST_CONNECTIONS`` says how many are open at once in the test of many: 10000 by hand.
+"""
 
 import asyncio
 import contextlib
+import os
+import re
+import resource
 import socket
+import sys
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
@@ -11,6 +19,12 @@ import pytest
 
 from tests.api.helpers import INSIDES, raw, refused, superuser, until
 from tests.api.test_metrics import value
+from tests.cli.process import server, trafficlog
+from tests.records import GOOD
+
+MANY = int(os.environ.get("TRAFFICLOG_TEST_CONNECTIONS", "300"))
+ACTIVE = 10
+KIB_MAX = 64
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -81,6 +95,88 @@ async def served(service):
     async with line(service) as (reader, writer):
         writer.write(GET)
         return (await answer(reader))[0] == 200
+
+
+@pytest.fixture
+def many_files():
+    """As many open files as this process may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < MANY + 256:
+        pytest.skip(f"no more than {hard} files may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+async def test_many_idle_connections_leave_room_for_those_that_ask(database, many_files):
+    """They cost some memory each and nothing else; one too many is refused; all is given back."""
+    env = {
+        "TRAFFICLOG_CONNECTIONS_MAX": str(MANY),
+        "TRAFFICLOG_IDLE_SECONDS_MAX": "3600",
+        "TRAFFICLOG_TIME_TRAVEL": "1",
+        "TRAFFICLOG_NOW": GOOD["created"],
+    }
+    arguments = ("--database-url", database, "--listen", "127.0.0.1:0")
+    async with server(*arguments, env=env) as running:
+        made = await trafficlog("key", "create", "--scope", "ingest", "--json", dsn=database)
+        async with contextlib.AsyncExitStack() as active, contextlib.AsyncExitStack() as idle:
+            lines = [await active.enter_async_context(line(running)) for _ in range(ACTIVE)]
+            await asyncio.gather(*(posted(*each, made.json["key"], 0) for each in lines))
+            memory, open_before = resident_kib(running), files_open(running)
+            room = asyncio.Semaphore(100)
+
+            async def be_idle():
+                async with room:
+                    reader, writer = await idle.enter_async_context(line(running))
+                    writer.write(GET)
+                    assert (await answer(reader))[0] == 200
+
+            await asyncio.gather(*(be_idle() for _ in range(MANY - ACTIVE)))
+            each = (resident_kib(running) - memory) / (MANY - ACTIVE)
+            assert files_open(running) - open_before >= MANY - ACTIVE
+            slowest = 0.0
+            for number in range(1, 21):
+                began = time.monotonic()
+                asking = (posted(*each_, made.json["key"], number) for each_ in lines)
+                assert set(await asyncio.gather(*asking)) == {200}
+                slowest = max(slowest, time.monotonic() - began)
+            async with line(running) as (reader, writer):
+                writer.write(GET)
+                status, _, body = await answer(reader)
+                assert (status, orjson.loads(body)["code"]) == (503, "too_many_connections")
+        # Seen with -s, or when it fails.
+        sys.stdout.write(f"{MANY} connections, {each:.1f} KiB each, slowest {slowest:.3f} s\n")
+        assert each < KIB_MAX
+        assert slowest < 2
+
+        async def given_back():
+            return files_open(running) <= open_before
+
+        assert await until(given_back)
+
+
+async def posted(reader, writer, key, number):
+    """The status of a post of one record."""
+    peer = writer.get_extra_info("sockname")[1]
+    body = orjson.dumps([GOOD | {"id": f"{peer}.{number}"}])
+    writer.write(
+        f"POST /v1/records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    return (await answer(reader))[0]
+
+
+def files_open(running):
+    """How many files, connections included, a serving process has open."""
+    return len(list(Path(f"/proc/{running.process.pid}/fd").iterdir()))
+
+
+def resident_kib(running):
+    """What a serving process has in memory."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s*(\d+)", status)[1])
 
 
 @pytest.mark.service_config(header_seconds_max=1)

@@ -28,6 +28,8 @@ class Line:
         self._writers: set[asyncio.StreamWriter] = set()
         # Near and far ends on which nothing comes through.
         self._silent: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
+        # What is still to be seen before bytes are counted.
+        self._mark: bytes | None = None
         self._bytes_left: int | None = None
         self._at_commit = False
         self._after_commit = False
@@ -57,12 +59,17 @@ class Line:
         for far_out in tuple(self._silent.values()):
             far_out.transport.abort()
 
-    def fail_after(self, sent: int, *, silently: bool = False) -> None:
-        """Cuts the connection on which so many more bytes (over all of them) were sent.
+    def fail_after(self, sent: int) -> None:
+        """Cuts the connection on which so many more bytes (over all of them) were sent."""
+        self._bytes_left, self._silently, self._mark = sent, False, None
 
-        ``silently``: nothing comes through on it any more, and neither end is told.
+    def fall_silent_in_copy(self, table: str, sent: int) -> None:
+        """So many bytes into the next COPY to a table, nothing comes through any more.
+
+        Neither end is told.
         """
-        self._bytes_left, self._silently = sent, silently
+        self._bytes_left, self._silently = sent, True
+        self._mark = f'COPY "{table}"'.encode()
 
     def cut_at_commit(self, *, let_through: bool) -> None:
         """Cuts the next connection that commits: before the server hears of it, or after it did.
@@ -101,13 +108,15 @@ class Line:
             async for content in _pieces(near_in):
                 if near_out in self._silent:
                     continue
+                if self._mark is not None and self._mark in content:
+                    self._mark = None
                 if self._at_commit and COMMIT in content:
                     self._at_commit = False
                     self.cuts += 1
                     if not self._after_commit:
                         break
                     lost.set()
-                elif self._bytes_left is not None:
+                elif self._bytes_left is not None and self._mark is None:
                     self._bytes_left -= len(content)
                     if self._bytes_left <= 0:
                         far_out.write(content[: self._bytes_left or None])
@@ -144,6 +153,7 @@ async def _pieces(source: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 def socket_dir_of(dsn: str) -> Path | None:
-    """The directory of the server's socket; None when it has none on this machine."""
+    """The directory of the server's socket; None when it has none there of the usual name."""
     [directory] = parse_qs(urlsplit(dsn).query).get("host", [""])
-    return Path(directory) if directory.startswith("/") else None
+    found = Path(directory)
+    return found if directory.startswith("/") and (found / SOCKET).exists() else None

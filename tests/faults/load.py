@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import socket
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -54,6 +56,8 @@ class Load:
         self._tasks: list[asyncio.Task[None]] = []
         self.sent: set[str] = set()
         self.acknowledged: set[str] = set()
+        # Bad records that stood in a request that was acknowledged.
+        self.refused_records: set[str] = set()
         # Records a later report of which was acknowledged.
         self.reported: set[str] = set()
         self.doubts = 0
@@ -91,7 +95,9 @@ class Load:
                 numbers = [next(self._numbers) for _ in range(self._batch)]
                 records = [self._record(n, worker) for n in numbers]
                 self.sent |= {r["id"] for r in records}
-                await self._until_acknowledged(http, records)
+                again, bad = self._beside(numbers[0], worker, records)
+                await self._until_acknowledged(http, [*bad, *records, *again], len(bad))
+                self.refused_records |= {r["id"] for r in bad}
                 async with self._more:
                     self.acknowledged |= {r["id"] for r in records}
                     self._more.notify_all()
@@ -100,23 +106,28 @@ class Load:
                     self.reported |= {r["id"] for r in later}
 
     async def _until_acknowledged(
-        self, http: aiohttp.ClientSession, records: list[dict[str, Any]]
+        self, http: aiohttp.ClientSession, records: list[dict[str, Any]], bad: int = 0
     ) -> None:
         while True:
             began = time.monotonic()
-            stored = await self._post(http, records)
+            stored = await self._post(http, records, bad)
             self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
             if stored:
                 return
             self.doubts += 1
             await asyncio.sleep(0.05)
 
-    async def _post(self, http: aiohttp.ClientSession, records: list[dict[str, Any]]) -> bool:
+    async def _post(
+        self, http: aiohttp.ClientSession, records: list[dict[str, Any]], bad: int
+    ) -> bool:
         try:
             async with http.post(f"{self._url}/v1/records", json=records) as answer:
                 if answer.status == 200:
                     told = await answer.json()
-                    if told["accepted"] + told["updated"] + told["duplicates"] != len(records):
+                    good = told["accepted"] + told["updated"] + told["duplicates"]
+                    # The bad ones stand first.
+                    refused = [r["index"] for r in told["rejected"]]
+                    if (good, refused) != (len(records) - bad, list(range(bad))):
                         self.wrong.append(str(told))
                     return True
                 self.refusals[answer.status, answer.headers.get("Retry-After")] += 1
@@ -144,15 +155,29 @@ class Load:
         """A later report of a record; None when it has none."""
         return None
 
+    @staticmethod
+    def _beside(
+        number: int,  # noqa: ARG004
+        worker: int,  # noqa: ARG004
+        records: list[dict[str, Any]],  # noqa: ARG004
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What else is sent with records: some of them again, and bad ones."""
+        return [], []
+
 
 class MixedLoad(Load):
-    """Messages and calls that get later reports, and an account that keeps no history."""
+    """Messages and calls that get later reports, some sent twice, and bad records among them.
+
+    One account keeps no history, and every now and then there is an account that is new.
+    """
 
     history_off: ClassVar[frozenset[str]] = frozenset({"a3"})
 
     @classmethod
     def _record(cls, number: int, worker: int) -> dict[str, Any]:
         record = Load._record(number, worker)
+        if number % 11 == 0:
+            record["account"] = f"new{number // 100}"
         if number % 3:
             return record | {"status": "sent", "parts": 1 + number % 4, "cost": number % 700}
         del record["message"]
@@ -168,6 +193,23 @@ class MixedLoad(Load):
             return record | ended | {"updated": updated}
         return record | {"status": "delivered", "delivered": updated, "updated": updated}
 
+    @classmethod
+    def _beside(
+        cls, number: int, worker: int, records: list[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        again = records[:2] if number % 3 == 0 else []
+        bad = cls._record(number, worker) | {"id": f"bad{number}", "to": ""}
+        return again, [bad] if number % 4 == 0 else []
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What was acknowledged up to an instant: records, later reports, refusals."""
+
+    stored: set[str]
+    reported: set[str]
+    refused: set[str]
+
 
 async def without_history(dsn: str) -> None:
     """Makes the accounts of a mixed load that keep no history."""
@@ -181,19 +223,25 @@ async def assert_all_there_once(dsn: str, load: Load) -> None:
 
     A record of an account without history is in the legal table alone. The usage statistics
     say of each account, day, kind, direction and status what the rows themselves add up to.
+    Each bad record of an acknowledged request has its debug line. The load may be under way:
+    what it had acknowledged when this began is what must be there.
     """
+    journal = Journal(set(load.acknowledged), set(load.reported), set(load.refused_records))
     assert load.wrong == []
     connection = await asyncpg.connect(dsn, server_settings={"search_path": "trafficlog"})
     try:
         # The jobs may be summing up usage just now.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await _assert_stored_once(connection, load)
+            await _assert_stored_once(connection, load, journal)
             await _assert_counted(connection, load)
+            lines = await connection.fetch("SELECT line FROM debug_log WHERE source = 'ingest'")
     finally:
         await connection.close()
+    noted = {name for row in lines for name in re.findall(r'"id": *"(bad\d+)"', row["line"])}
+    assert journal.refused <= noted
 
 
-async def _assert_stored_once(connection: asyncpg.Connection, load: Load) -> None:
+async def _assert_stored_once(connection: asyncpg.Connection, load: Load, journal: Journal) -> None:
     tables = {}
     for table in ("traffic_record", "history_record"):
         rows = await connection.fetch(
@@ -203,11 +251,11 @@ async def _assert_stored_once(connection: asyncpg.Connection, load: Load) -> Non
         tables[table] = {row["id"]: row for row in rows}
         assert len(rows) == len(tables[table]), f"some are in {table} twice"
     legal, history = tables["traffic_record"], tables["history_record"]
-    assert load.acknowledged <= legal.keys() <= load.sent
+    assert journal.stored <= legal.keys() <= load.sent
     kept = {name for name, row in legal.items() if row["account_id"] not in load.history_off}
     assert history.keys() == kept
-    assert load.reported <= {name for name, row in legal.items() if row["reported"]}
-    assert load.reported & kept <= {name for name, row in history.items() if row["reported"]}
+    assert journal.reported <= {name for name, row in legal.items() if row["reported"]}
+    assert journal.reported & kept <= {name for name, row in history.items() if row["reported"]}
 
 
 async def _assert_counted(connection: asyncpg.Connection, load: Load) -> None:

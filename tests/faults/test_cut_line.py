@@ -10,8 +10,16 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.line import Line, socket_dir_of
-from tests.faults.load import START, MixedLoad, assert_all_there_once, kills, without_history
+from tests.faults.load import (
+    START,
+    Load,
+    MixedLoad,
+    assert_all_there_once,
+    kills,
+    without_history,
+)
 from tests.serving import serving
+from trafficlog.store import database as connections
 
 CUTS = kills(15)
 # Long enough for the slowest answer, and less than any other limit that would end a wait.
@@ -66,4 +74,30 @@ async def test_a_commit_whose_outcome_is_unknown_is_no_acknowledgement(database,
                 assert line.cuts == number
                 await load.progress(20)
         assert load.refusals.keys() == {(503, "1")}
+    await assert_all_there_once(database, load)
+
+
+@pytest.mark.parametrize("table", ["traffic_record", "history_record"])
+async def test_a_line_that_falls_silent_in_a_copy_costs_a_bounded_time(
+    database, line, table, monkeypatch
+):
+    """Nothing comes through and nobody is told: 503 in time, and no other request waits.
+
+    Sent again, the records are stored at once, unless rows of theirs had come through before:
+    then as soon as the server knows that the line is dead, which keepalives tell it.
+    """
+    # The silent connection is waited for at the end.
+    monkeypatch.setattr(connections, "GRACE_SECONDS", 1)
+    async with serving(line.dsn(database), START, **SETTINGS) as service:
+        async with Load(service.url, await service.key("ingest"), workers=2, batch=200) as load:
+            await load.progress(400)
+            line.fall_silent_in_copy(table, 5_000)
+            await load.refused()
+            assert line.cuts == 1
+            if table == "history_record":
+                await load.refused()
+                line.hang_up()
+            await load.progress(800)
+        assert load.refusals.keys() == {(503, "1")}
+        assert load.slowest_seconds < ANSWER_SECONDS + 2
     await assert_all_there_once(database, load)
