@@ -4,6 +4,15 @@ CREATE SCHEMA trafficlog;
 
 ALTER SCHEMA trafficlog OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.are_holds(p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT EXISTS (SELECT FROM abuse_hold h WHERE h.released_at IS NULL AND h.ends_at > p_at)
+$$;
+
+ALTER FUNCTION trafficlog.are_holds(p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.authenticate(p_digest bytea) RETURNS TABLE(key_id text, scope text, account_key bigint, account_id text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -55,29 +64,50 @@ $$;
 
 ALTER FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
 
-CREATE FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) RETURNS void
+CREATE FUNCTION trafficlog.cancel_erasure(p_id text, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM FROM erasure e
+    WHERE e.erasure_id = p_id AND e.account_key = current_account_key() AND e.finished_at IS NULL
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM finish_erasure(p_id, 'cancelled', p_at);
+    RETURN true;
+END
+$$;
+
+ALTER FUNCTION trafficlog.cancel_erasure(p_id text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.change_settings(p_history boolean, p_days smallint, p_reports boolean, p_withheld smallint, p_at timestamp with time zone, p_by text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
     AS $_$
 DECLARE
     old account;
-    after timestamptz;
+    changed account;
     new_epoch bigint;
     protected bigint;
     destroyed bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7100, 1);
     SELECT * INTO STRICT old FROM account WHERE account_key = current_account_key() FOR UPDATE;
-    IF old.history_days IS NOT DISTINCT FROM p_days AND old.monthly_reports = p_reports THEN
+    changed := old;
+    changed.history_days := CASE WHEN p_history IS NULL THEN old.history_days WHEN p_history THEN p_days END;
+    changed.monthly_reports := coalesce(p_reports, old.monthly_reports);
+    changed.withheld := coalesce(p_withheld, old.withheld);
+    IF changed IS NOT DISTINCT FROM old THEN
         RETURN;
     END IF;
     UPDATE settings_epoch SET epoch = epoch + 1 RETURNING epoch INTO new_epoch;
-    after := old.history_after;
-    IF old.history_days IS DISTINCT FROM p_days THEN
+    IF old.history_days IS DISTINCT FROM changed.history_days THEN
         IF old.history_days IS NULL THEN
             -- What was written before it was turned off stays hidden. A row created a little
             -- ahead of the clock would not be, so that goes now if it has not gone yet.
-            after := greatest(after, p_at);
+            changed.history_after := greatest(old.history_after, p_at);
             PERFORM lock_holds();
             protected := copy_held('history_record', 'history_record', p_at, p_at,
                 'r.account_key = $4 AND r.created_at > $6[1]', old.account_key, NULL, ARRAY[p_at]);
@@ -88,31 +118,41 @@ BEGIN
                 PERFORM ledger_append(p_at, 'history_record', 'setting change', 'setting',
                                       NULL, NULL, destroyed, protected);
             END IF;
-        ELSIF p_days IS NOT NULL THEN
+        ELSIF changed.history_days IS NOT NULL THEN
             -- What is expired, or expires by this change, never comes back.
-            after := greatest(after, p_at - least(old.history_days, p_days) * interval '24 hours');
+            changed.history_after := greatest(old.history_after,
+                p_at - least(old.history_days, changed.history_days) * interval '24 hours');
         END IF;
         INSERT INTO history_move (account_key, changed_at, settings_epoch)
         VALUES (old.account_key, p_at, new_epoch)
         ON CONFLICT (account_key) DO UPDATE
             SET settings_epoch = new_epoch, after_created = NULL, after_id = NULL;
     END IF;
+    IF changed.monthly_reports AND NOT old.monthly_reports THEN
+        changed.reports_from := greatest(old.reports_from,
+                                         date_trunc('month', p_at AT TIME ZONE 'UTC')::date);
+    END IF;
     UPDATE account SET
-        history_days = p_days,
-        history_after = after,
-        history_days_min = least(history_days_min, p_days),
-        history_days_max = greatest(history_days_max, p_days),
-        monthly_reports = p_reports,
+        history_days = changed.history_days,
+        history_after = changed.history_after,
+        history_days_min = least(history_days_min, changed.history_days),
+        history_days_max = greatest(history_days_max, changed.history_days),
+        monthly_reports = changed.monthly_reports,
+        reports_from = changed.reports_from,
+        withheld = changed.withheld,
         settings_epoch = new_epoch
     WHERE account_key = old.account_key;
     INSERT INTO account_setting_change (account_key, changed_at, changed_by, old, new)
     VALUES (old.account_key, p_at, p_by,
-            jsonb_build_object('history_days', old.history_days, 'monthly_reports', old.monthly_reports),
-            jsonb_build_object('history_days', p_days, 'monthly_reports', p_reports));
+            jsonb_build_object('history_days', old.history_days, 'monthly_reports', old.monthly_reports,
+                               'dontlog', withheld_names(old.withheld)),
+            jsonb_build_object('history_days', changed.history_days,
+                               'monthly_reports', changed.monthly_reports,
+                               'dontlog', withheld_names(changed.withheld)));
 END
 $_$;
 
-ALTER FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
+ALTER FUNCTION trafficlog.change_settings(p_history boolean, p_days smallint, p_reports boolean, p_withheld smallint, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -120,8 +160,10 @@ CREATE FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with t
     AS $$
 BEGIN
     PERFORM set_config('trafficlog.account_key', p_account::text, true);
-    PERFORM change_settings(NULL, false, p_at, p_by);
-    UPDATE account SET closed_at = p_at WHERE account_key = p_account AND closed_at IS NULL;
+    PERFORM change_settings(false, NULL, false, NULL, p_at, p_by);
+    -- The name may be a person's; the currency is needed to read the reports.
+    UPDATE account SET closed_at = coalesce(closed_at, p_at), display_name = NULL
+    WHERE account_key = p_account AND (closed_at IS NULL OR display_name IS NOT NULL);
     UPDATE api_key SET revoked_at = p_at WHERE account_key = p_account AND revoked_at IS NULL;
 END
 $$;
@@ -256,6 +298,24 @@ $$;
 
 ALTER FUNCTION trafficlog.count_changed_usage() OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.count_ingest() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    added bigint := (SELECT sum(records) FROM gone);
+BEGIN
+    IF added > 0 THEN
+        INSERT INTO ingest_minute AS m VALUES (date_trunc('minute', now()), added)
+        ON CONFLICT (minute) DO UPDATE SET records = m.records + EXCLUDED.records;
+        DELETE FROM ingest_minute WHERE minute < now() - interval '1 day';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+ALTER FUNCTION trafficlog.count_ingest() OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.count_rows(p_name text) RETURNS bigint
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -332,6 +392,45 @@ CREATE FUNCTION trafficlog.current_account_key() RETURNS bigint
     RETURN (NULLIF(current_setting('trafficlog.account_key'::text, true), ''::text))::bigint;
 
 ALTER FUNCTION trafficlog.current_account_key() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.delete_report(p_month date, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE monthly_report SET content = NULL, currency = NULL, deleted_at = p_at
+    WHERE account_key = current_account_key() AND month = p_month AND deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM ledger_append(p_at, 'monthly_report', 'report', 'erased', NULL, NULL, 1, 0);
+    RETURN true;
+END
+$$;
+
+ALTER FUNCTION trafficlog.delete_report(p_month date, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.describe_account(p_name text, p_currency text, p_at timestamp with time zone, p_by text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    old account;
+    wanted text;
+BEGIN
+    SELECT * INTO STRICT old FROM account WHERE account_key = current_account_key() FOR UPDATE;
+    wanted := nullif(coalesce(p_currency, old.currency), '');
+    UPDATE account SET currency = wanted, display_name = nullif(coalesce(p_name, display_name), '')
+    WHERE account_key = old.account_key;
+    IF old.currency IS DISTINCT FROM wanted THEN
+        INSERT INTO account_setting_change (account_key, changed_at, changed_by, old, new)
+        VALUES (old.account_key, p_at, p_by, jsonb_build_object('currency', old.currency),
+                jsonb_build_object('currency', wanted));
+    END IF;
+END
+$$;
+
+ALTER FUNCTION trafficlog.describe_account(p_name text, p_currency text, p_at timestamp with time zone, p_by text) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -511,30 +610,263 @@ $$;
 
 ALTER FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) OWNER TO trafficlog_owner;
 
-CREATE FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) RETURNS bigint
+CREATE FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) RETURNS TABLE(rows_erased bigint, last_expiry timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
     AS $_$
 DECLARE
     account bigint := current_account_key();
     protected bigint;
-    erased bigint;
 BEGIN
     PERFORM lock_holds();
+    IF are_holds(p_at) THEN
+        -- What is copied is what goes: no report changes a row in between.
+        PERFORM FROM history_record h
+        WHERE h.account_key = account AND h.id = p_id AND h.created_at = ANY (p_created) FOR UPDATE;
+    END IF;
     protected := copy_held('history_record', 'history_record', p_at, p_at,
         'r.account_key = $4 AND r.id = $5[1] AND r.created_at = ANY ($6)',
         account, ARRAY[p_id], p_created);
-    DELETE FROM history_record
-    WHERE account_key = account AND id = p_id AND created_at = ANY (p_created);
-    GET DIAGNOSTICS erased = ROW_COUNT;
-    IF erased > 0 THEN
-        PERFORM ledger_append(p_at, 'history_record', 'record', 'erased', NULL, NULL, erased, protected);
+    WITH gone AS (
+        DELETE FROM history_record h
+        WHERE h.account_key = account AND h.id = p_id AND h.created_at = ANY (p_created)
+        RETURNING h.created_at, h.expires_at
+    )
+    SELECT count(*), greatest(max(g.expires_at), max(g.created_at)
+               + longest_days_before(account, min(g.created_at)) * interval '24 hours')
+    INTO rows_erased, last_expiry FROM gone g;
+    IF rows_erased > 0 THEN
+        PERFORM ledger_append(p_at, 'history_record', 'record', 'erased', NULL, NULL,
+                              rows_erased, protected);
     END IF;
-    RETURN erased;
+    RETURN NEXT;
 END
 $_$;
 
 ALTER FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.erase_step(p_id text, p_at timestamp with time zone, p_rows_max integer, p_width interval) RETURNS TABLE(rows_read bigint, rows_erased bigint, state text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    AS $_$
+#variable_conflict use_column
+DECLARE
+    -- Sorts after every id: ids are ASCII.
+    past_all_ids CONSTANT text := chr(127);
+    job erasure;
+    owner account;
+    w_kind smallint;
+    w_direction smallint;
+    w_status smallint;
+    w_sender text;
+    w_recipient text;
+    w_tag text;
+    lower timestamptz;
+    lower_id text;
+    upper timestamptz;
+    expires_from timestamptz;
+    expires_to timestamptz;
+    ids text[];
+    createds timestamptz[];
+    expiries timestamptz[];
+    first_expiry timestamptz;
+    last_expiry timestamptz;
+    next_at timestamptz;
+    next_id text;
+    protected bigint;
+    gone record;
+    late timestamptz;
+BEGIN
+    rows_read := 0;
+    rows_erased := 0;
+    SELECT e.* INTO job FROM erasure e WHERE e.erasure_id = p_id;
+    state := coalesce(job.state, 'gone');
+    IF state NOT IN ('queued', 'running') THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    lower := coalesce(job.reached_at, job.created_after);
+    lower_id := coalesce(job.reached_id, past_all_ids);
+    IF lower >= job.created_up_to THEN
+        -- The last look is by settings that stay as they are: no row may come in under others.
+        PERFORM pg_advisory_xact_lock_shared(7100, 1);
+    END IF;
+    SELECT a.* INTO STRICT owner FROM account a WHERE a.account_key = job.account_key;
+    w_kind := (SELECT k.code FROM kind k WHERE k.name = job.filter ->> 'kind');
+    w_direction := (SELECT d.code FROM direction d WHERE d.name = job.filter ->> 'direction');
+    w_status := (SELECT s.code FROM status s WHERE s.name = job.filter ->> 'status');
+    w_sender := job.filter ->> 'from';
+    w_recipient := job.filter ->> 'to';
+    w_tag := job.filter ->> 'tag';
+    IF job.filter - '{kind,direction,status,from,to,tag,after,before}'::text[] <> '{}'
+       OR (job.filter ? 'kind') <> (w_kind IS NOT NULL)
+       OR (job.filter ? 'direction') <> (w_direction IS NOT NULL)
+       OR (job.filter ? 'status') <> (w_status IS NOT NULL) THEN
+        -- What is not understood must not pass for anything.
+        RAISE EXCEPTION 'the erasure has a filter that is not known'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    upper := least(job.created_up_to, lower + p_width);
+    -- What is read, is read before the lock on holds, which nobody is to wait for long.
+    IF lower < job.created_up_to THEN
+        expires_from := lower + owner.history_days_min * interval '24 hours';
+        expires_to := upper + owner.history_days_max * interval '24 hours';
+        SELECT count(*), (array_agg(r.id ORDER BY r.created_at DESC, r.id DESC))[1], max(r.created_at),
+               array_agg(r.id ORDER BY r.created_at, r.id) FILTER (WHERE r.meant),
+               array_agg(r.created_at ORDER BY r.created_at, r.id) FILTER (WHERE r.meant),
+               array_agg(r.expires_at ORDER BY r.created_at, r.id) FILTER (WHERE r.meant),
+               min(r.expires_at) FILTER (WHERE r.meant), max(r.expires_at) FILTER (WHERE r.meant)
+        INTO rows_read, next_id, next_at, ids, createds, expiries, first_expiry, last_expiry
+        FROM (
+            SELECT h.id, h.created_at, h.expires_at,
+                   (w_kind IS NULL OR h.kind = w_kind)
+                   AND (w_direction IS NULL OR h.direction = w_direction)
+                   AND (w_status IS NULL OR h.status = w_status)
+                   AND (w_sender IS NULL OR h.sender = w_sender)
+                   AND (w_recipient IS NULL OR h.recipient = w_recipient)
+                   AND (w_tag IS NULL OR w_tag = ANY (h.tags)) AS meant
+            FROM history_record h
+            WHERE h.account_key = job.account_key
+              AND (h.created_at, h.id) > (lower, lower_id COLLATE "C") AND h.created_at <= upper
+              AND h.expires_at >= expires_from AND h.expires_at <= expires_to
+            ORDER BY h.created_at, h.id LIMIT p_rows_max
+        ) r;
+        IF rows_read < p_rows_max THEN
+            next_at := upper;
+            next_id := past_all_ids;
+        END IF;
+    ELSE
+        expires_from := job.created_after + owner.history_days_min * interval '24 hours';
+        expires_to := job.created_up_to + owner.history_days_max * interval '24 hours';
+        SELECT h.created_at INTO late FROM history_record h
+        WHERE h.account_key = job.account_key
+          AND h.created_at > job.created_after AND h.created_at <= job.created_up_to
+          AND h.expires_at >= expires_from AND h.expires_at <= expires_to
+          AND (w_kind IS NULL OR h.kind = w_kind)
+          AND (w_direction IS NULL OR h.direction = w_direction)
+          AND (w_status IS NULL OR h.status = w_status)
+          AND (w_sender IS NULL OR h.sender = w_sender)
+          AND (w_recipient IS NULL OR h.recipient = w_recipient)
+          AND (w_tag IS NULL OR w_tag = ANY (h.tags))
+        ORDER BY h.created_at LIMIT 1;
+        next_at := late - interval '1 microsecond';
+        next_id := past_all_ids;
+    END IF;
+    -- In this order everywhere: holds, the erasure, then rows.
+    PERFORM lock_holds();
+    SELECT e.* INTO job FROM erasure e WHERE e.erasure_id = p_id FOR UPDATE;
+    IF job.finished_at IS NOT NULL OR job.erasure_id IS NULL THEN
+        -- Cancelled while it was read: from then on nothing goes.
+        state := coalesce(job.state, 'gone');
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF ids IS NOT NULL THEN
+        IF are_holds(p_at) THEN
+            -- What is copied is what goes: no report changes a row in between.
+            PERFORM FROM history_record h, unnest(ids, createds, expiries) AS s(id, created_at, expires_at)
+            WHERE h.account_key = job.account_key AND h.created_at = s.created_at AND h.id = s.id
+              AND h.expires_at = s.expires_at AND h.expires_at BETWEEN first_expiry AND last_expiry
+              AND h.created_at BETWEEN createds[1] AND createds[cardinality(createds)]
+            FOR UPDATE OF h;
+        END IF;
+        protected := copy_held('history_record', 'history_record', p_at, p_at,
+            format('r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))'
+                   -- The range of the step, or each step would read all of the account.
+                   ' AND r.created_at BETWEEN %L AND %L AND r.expires_at BETWEEN %L AND %L',
+                   createds[1], createds[cardinality(createds)], first_expiry, last_expiry),
+            job.account_key, ids, createds);
+        WITH destroyed AS (
+            DELETE FROM history_record h
+            USING unnest(ids, createds, expiries) AS s(id, created_at, expires_at)
+            WHERE h.account_key = job.account_key AND h.created_at = s.created_at AND h.id = s.id
+              AND h.expires_at = s.expires_at AND h.expires_at BETWEEN first_expiry AND last_expiry
+              AND h.created_at BETWEEN createds[1] AND createds[cardinality(createds)]
+            RETURNING h.kind, h.created_at, h.expires_at
+        ), by_kind AS (
+            SELECT kind, count(*) AS rows, min(created_at) AS oldest, max(created_at) AS newest,
+                   max(expires_at) AS last_expiry
+            FROM destroyed GROUP BY kind
+        )
+        SELECT coalesce(sum(b.rows), 0)::bigint AS rows, min(b.oldest) AS oldest,
+               max(b.newest) AS newest, max(b.last_expiry) AS last_expiry,
+               coalesce(jsonb_object_agg(k.name, b.rows + coalesce((job.kinds ->> k.name)::bigint, 0)), '{}')
+                   AS kinds
+        INTO gone FROM by_kind b JOIN kind k ON k.code = b.kind;
+        rows_erased := gone.rows;
+        IF rows_erased > 0 THEN
+            -- Not by the erasure's id: it would tell its owner how many of its rows are held.
+            PERFORM ledger_append(p_at, 'history_record', 'erasure', 'erased', NULL, NULL,
+                                  rows_erased, protected);
+            UPDATE erasure e SET
+                erased = e.erased + rows_erased, kinds = e.kinds || gone.kinds,
+                oldest_day = least(e.oldest_day, gone.oldest::date),
+                newest_day = greatest(e.newest_day, gone.newest::date),
+                last_expiry = greatest(e.last_expiry, gone.last_expiry, gone.newest
+                    + longest_days_before(job.account_key, gone.oldest) * interval '24 hours')
+            WHERE e.erasure_id = p_id;
+        END IF;
+    END IF;
+    state := 'running';
+    UPDATE erasure e SET state = 'running', started_at = coalesce(e.started_at, p_at), failures = 0,
+                         reached_at = next_at, reached_id = next_id
+    WHERE e.erasure_id = p_id AND next_at IS NOT NULL;
+    IF next_at IS NULL THEN
+        state := 'done';
+        IF job.reports THEN
+            UPDATE monthly_report m SET content = NULL, currency = NULL, deleted_at = p_at
+            WHERE m.account_key = job.account_key AND m.deleted_at IS NULL
+              AND m.month + interval '1 month' <= job.accepted_at;
+            GET DIAGNOSTICS rows_erased = ROW_COUNT;
+            IF rows_erased > 0 THEN
+                PERFORM ledger_append(p_at, 'monthly_report', 'erasure', 'erased', NULL, NULL,
+                                      rows_erased, 0);
+            END IF;
+            -- Nor does one come that was not made yet of a month that had ended.
+            INSERT INTO monthly_report (account_key, month, made_at, final_from, final, deleted_at)
+            SELECT DISTINCT job.account_key, date_trunc('month', u.day::timestamp)::date, p_at, p_at, false, p_at
+            FROM (
+                SELECT s.account_key, s.day FROM usage_statistic s
+                UNION ALL SELECT d.account_key, d.day FROM usage_delta d
+            ) u
+            WHERE u.account_key = job.account_key
+              AND date_trunc('month', u.day::timestamp) + interval '1 month' <= job.accepted_at
+            ON CONFLICT DO NOTHING;
+        END IF;
+        UPDATE erasure e SET started_at = coalesce(e.started_at, p_at), reports_erased = rows_erased
+        WHERE e.erasure_id = p_id;
+        PERFORM finish_erasure(p_id, 'done', p_at);
+    END IF;
+    RETURN NEXT;
+END
+$_$;
+
+ALTER FUNCTION trafficlog.erase_step(p_id text, p_at timestamp with time zone, p_rows_max integer, p_width interval) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.fail_erasure(p_id text, p_at timestamp with time zone, p_attempts_max integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    failed integer;
+BEGIN
+    UPDATE erasure e SET failures = e.failures + 1
+    WHERE e.erasure_id = p_id AND e.finished_at IS NULL RETURNING e.failures INTO failed;
+    IF failed >= p_attempts_max THEN
+        PERFORM finish_erasure(p_id, 'failed', p_at);
+    END IF;
+    RETURN (SELECT e.state FROM erasure e WHERE e.erasure_id = p_id);
+END
+$$;
+
+ALTER FUNCTION trafficlog.fail_erasure(p_id text, p_at timestamp with time zone, p_attempts_max integer) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -577,6 +909,18 @@ $$;
 
 ALTER FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.finish_erasure(p_id text, p_state text, p_at timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    UPDATE erasure SET
+        state = p_state, finished_at = p_at, filter = NULL, created_after = NULL,
+        created_up_to = NULL, reached_at = NULL, reached_id = NULL
+    WHERE erasure_id = p_id AND finished_at IS NULL
+$$;
+
+ALTER FUNCTION trafficlog.finish_erasure(p_id text, p_state text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.held_counts(p_hold text) RETURNS TABLE(data_class text, rows bigint)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -586,6 +930,59 @@ CREATE FUNCTION trafficlog.held_counts(p_hold text) RETURNS TABLE(data_class tex
 $$;
 
 ALTER FUNCTION trafficlog.held_counts(p_hold text) OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.history_record (
+    account_key bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone,
+    delivered_at timestamp with time zone,
+    duration integer,
+    parts integer,
+    cost integer,
+    kind smallint NOT NULL,
+    direction smallint NOT NULL,
+    status smallint,
+    withheld smallint NOT NULL,
+    id text NOT NULL COLLATE pg_catalog."C",
+    sender text COLLATE pg_catalog."C",
+    recipient text COLLATE pg_catalog."C",
+    owner text COLLATE pg_catalog."C",
+    tags text[],
+    message text COLLATE pg_catalog."C"
+)
+PARTITION BY RANGE (expires_at);
+
+ALTER TABLE trafficlog.history_record OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.history_record.withheld IS 'fields that some report of the record asked not to log: 1 message, 2 sender, 4 recipient';
+
+CREATE FUNCTION trafficlog.history_page(p_visible bigint, p_account bigint, p_epoch bigint, p_lower timestamp with time zone, p_before_created timestamp with time zone, p_before_id text, p_expires_from timestamp with time zone, p_expires_to timestamp with time zone, p_limit integer) RETURNS SETOF trafficlog.history_record
+    LANGUAGE plpgsql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET enable_sort TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET max_parallel_workers_per_gather TO '0'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+BEGIN
+    PERFORM set_config('trafficlog.account_key', p_visible::text, true);
+    IF p_epoch IS DISTINCT FROM (SELECT settings_epoch FROM account WHERE account_key = p_account) THEN
+        RAISE EXCEPTION 'the account''s settings have changed' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN QUERY
+        SELECT h.* FROM history_record h
+        WHERE h.account_key = p_account AND h.created_at > p_lower
+          AND h.expires_at >= p_expires_from AND h.expires_at <= p_expires_to
+          AND (h.created_at, h.id) < (p_before_created, p_before_id COLLATE "C")
+        ORDER BY h.created_at DESC, h.id DESC
+        LIMIT p_limit;
+END
+$$;
+
+ALTER FUNCTION trafficlog.history_page(p_visible bigint, p_account bigint, p_epoch bigint, p_lower timestamp with time zone, p_before_created timestamp with time zone, p_before_id text, p_expires_from timestamp with time zone, p_expires_to timestamp with time zone, p_limit integer) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
@@ -642,6 +1039,92 @@ CREATE FUNCTION trafficlog.lock_holds() RETURNS void
     AS $$ SELECT pg_advisory_xact_lock_shared(7102, 1) $$;
 
 ALTER FUNCTION trafficlog.lock_holds() OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.longest_days_before(p_account bigint, p_created timestamp with time zone) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+    SELECT max((c.old ->> 'history_days')::integer) FROM account_setting_change c
+    WHERE c.account_key = p_account AND c.changed_at >= p_created - interval '10 minutes'
+$$;
+
+ALTER FUNCTION trafficlog.longest_days_before(p_account bigint, p_created timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.make_reports(p_month date, p_final_from timestamp with time zone, p_at timestamp with time zone, p_accounts_max integer) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'trafficlog', 'pg_temp'
+    AS $$
+DECLARE
+    due bigint[];
+BEGIN
+    WITH taken AS (
+        DELETE FROM usage_changed
+        WHERE month = p_month AND account_key = ANY (ARRAY(
+            SELECT account_key FROM usage_changed WHERE month = p_month
+            ORDER BY account_key LIMIT p_accounts_max))
+        RETURNING account_key
+    )
+    SELECT array_agg(account_key) INTO due FROM taken;
+    IF due IS NULL THEN
+        due := ARRAY(
+            SELECT account_key FROM monthly_report
+            WHERE NOT final AND deleted_at IS NULL AND final_from <= p_at AND month = p_month
+            ORDER BY account_key LIMIT p_accounts_max);
+    END IF;
+    -- A statement of its own, that sees whatever was added up to here. What was added and not
+    -- summed up yet counts; when it is, the month has changed again.
+    WITH used AS (
+        SELECT u.* FROM (
+            SELECT * FROM usage_statistic UNION ALL SELECT * FROM usage_delta
+        ) u
+        WHERE u.account_key = ANY (due) AND u.day >= p_month AND u.day < p_month + interval '1 month'
+    ), line AS (
+        SELECT u.account_key, u.kind, u.direction, u.status, k.name AS kind_name,
+               d.name AS direction_name, s.name AS status_name, sum(u.records) AS records,
+               sum(u.parts) AS parts, sum(u.seconds) AS seconds, sum(u.cost) AS cost
+        FROM used u
+        JOIN kind k ON k.code = u.kind
+        JOIN direction d ON d.code = u.direction
+        LEFT JOIN status s ON s.code = u.status
+        GROUP BY u.account_key, u.kind, u.direction, u.status, k.name, d.name, s.name
+        HAVING sum(u.records) <> 0 OR sum(u.parts) <> 0 OR sum(u.seconds) <> 0 OR sum(u.cost) <> 0
+    ), by_day AS (
+        SELECT account_key, day, sum(records) AS records, sum(parts) AS parts,
+               sum(seconds) AS seconds, sum(cost) AS cost
+        FROM used GROUP BY account_key, day
+        HAVING sum(records) <> 0 OR sum(parts) <> 0 OR sum(seconds) <> 0 OR sum(cost) <> 0
+    ), lines AS (
+        SELECT account_key, jsonb_agg(jsonb_build_object(
+            'kind', kind_name, 'direction', direction_name, 'status', status_name,
+            'records', records, 'parts', parts, 'seconds', seconds, 'cost', cost
+        ) ORDER BY kind, direction, status NULLS FIRST) AS content
+        FROM line GROUP BY account_key
+    ), days AS (
+        SELECT account_key, jsonb_agg(jsonb_build_object(
+            'day', day, 'records', records, 'parts', parts, 'seconds', seconds, 'cost', cost
+        ) ORDER BY day) AS content
+        FROM by_day GROUP BY account_key
+    )
+    INSERT INTO monthly_report AS r (account_key, month, made_at, final_from, final, currency, content)
+    SELECT a.account_key, p_month, p_at, p_final_from, p_final_from <= p_at, a.currency,
+           jsonb_build_object('lines', coalesce(lines.content, '[]'), 'days', coalesce(days.content, '[]'))
+    FROM account a LEFT JOIN lines USING (account_key) LEFT JOIN days USING (account_key)
+    WHERE a.account_key = ANY (due)
+      -- One that is there is kept up to date, also of an account that wants no new ones.
+      AND (EXISTS (SELECT 1 FROM monthly_report m WHERE m.account_key = a.account_key AND m.month = p_month)
+           OR a.monthly_reports AND lines.content IS NOT NULL
+              AND (a.reports_from IS NULL OR p_month >= a.reports_from))
+    ON CONFLICT (account_key, month) DO UPDATE SET
+        made_at = p_at, final_from = p_final_from, final = EXCLUDED.final,
+        currency = EXCLUDED.currency, content = EXCLUDED.content
+    WHERE NOT r.final AND r.deleted_at IS NULL
+      AND (r.content, r.currency, r.final, r.final_from) IS DISTINCT FROM
+          (EXCLUDED.content, EXCLUDED.currency, EXCLUDED.final, EXCLUDED.final_from);
+    RETURN coalesce(cardinality(due), 0);
+END
+$$;
+
+ALTER FUNCTION trafficlog.make_reports(p_month date, p_final_from timestamp with time zone, p_at timestamp with time zone, p_accounts_max integer) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) RETURNS TABLE(rows_read bigint, rows_moved bigint, rows_destroyed bigint, done boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -820,6 +1303,10 @@ BEGIN
         ON CONFLICT ON CONSTRAINT usage_statistic_key DO UPDATE SET
             records = u.records + EXCLUDED.records, parts = u.parts + EXCLUDED.parts,
             seconds = u.seconds + EXCLUDED.seconds, cost = u.cost + EXCLUDED.cost
+    ), changed AS (
+        INSERT INTO usage_changed
+        SELECT DISTINCT date_trunc('month', day::timestamp)::date, account_key FROM gone
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*) INTO taken FROM gone;
     RETURN taken;
@@ -908,6 +1395,17 @@ $$;
 
 ALTER FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.withheld_names(p_withheld smallint) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT to_jsonb(array_remove(ARRAY[
+        CASE WHEN p_withheld & 1 <> 0 THEN 'message' END,
+        CASE WHEN p_withheld & 2 <> 0 THEN 'from' END,
+        CASE WHEN p_withheld & 4 <> 0 THEN 'to' END], NULL))
+$$;
+
+ALTER FUNCTION trafficlog.withheld_names(p_withheld smallint) OWNER TO trafficlog_owner;
+
 CREATE TABLE trafficlog.access_log (
     at timestamp with time zone NOT NULL,
     access_id uuid NOT NULL,
@@ -934,10 +1432,17 @@ CREATE TABLE trafficlog.account (
     monthly_reports boolean DEFAULT true NOT NULL,
     settings_epoch bigint DEFAULT 0 NOT NULL,
     closed_at timestamp with time zone,
+    withheld smallint DEFAULT 0 NOT NULL,
+    reports_from date,
+    display_name text,
+    currency text,
     CONSTRAINT account_account_id_check CHECK ((account_id ~ '^[A-Za-z0-9._:@+~=-]{1,64}$'::text)),
+    CONSTRAINT account_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT account_display_name_check CHECK (((length(display_name) >= 1) AND (length(display_name) <= 100))),
     CONSTRAINT account_history_days_check CHECK (((history_days >= 1) AND (history_days <= 1095))),
     CONSTRAINT account_history_days_max_check CHECK (((history_days_max >= 1) AND (history_days_max <= 1095))),
-    CONSTRAINT account_history_days_min_check CHECK (((history_days_min >= 1) AND (history_days_min <= 1095)))
+    CONSTRAINT account_history_days_min_check CHECK (((history_days_min >= 1) AND (history_days_min <= 1095))),
+    CONSTRAINT account_withheld_check CHECK (((withheld >= 0) AND (withheld <= 7)))
 );
 
 ALTER TABLE trafficlog.account OWNER TO trafficlog_owner;
@@ -947,6 +1452,12 @@ COMMENT ON COLUMN trafficlog.account.history_days IS 'NULL: history is off';
 COMMENT ON COLUMN trafficlog.account.history_after IS 'no history of records created up to here is shown or written, whatever the setting becomes';
 
 COMMENT ON COLUMN trafficlog.account.history_days_min IS 'the shortest period that a row still stored can have been written under; history_days_max the longest';
+
+COMMENT ON COLUMN trafficlog.account.withheld IS 'fields that history omits of every new record, as in history_record.withheld';
+
+COMMENT ON COLUMN trafficlog.account.reports_from IS 'no report is made of a month before this one: reports were off when it ended, or usage was not counted yet';
+
+COMMENT ON COLUMN trafficlog.account.currency IS 'ISO 4217; costs are in 1/10000 of it';
 
 ALTER TABLE trafficlog.account ALTER COLUMN account_key ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME trafficlog.account_account_key_seq
@@ -1022,6 +1533,61 @@ CREATE TABLE trafficlog.ended_session (
 
 ALTER TABLE trafficlog.ended_session OWNER TO trafficlog_owner;
 
+CREATE TABLE trafficlog.erasure (
+    erasure_id text NOT NULL COLLATE pg_catalog."C",
+    account_key bigint NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    accepted_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    everything boolean NOT NULL,
+    fields text[] NOT NULL,
+    filter jsonb,
+    created_after timestamp with time zone,
+    created_up_to timestamp with time zone,
+    reached_at timestamp with time zone,
+    reached_id text COLLATE pg_catalog."C",
+    failures integer DEFAULT 0 NOT NULL,
+    found bigint NOT NULL,
+    erased bigint DEFAULT 0 NOT NULL,
+    kinds jsonb DEFAULT '{}'::jsonb NOT NULL,
+    oldest_day date,
+    newest_day date,
+    last_expiry timestamp with time zone,
+    reports boolean NOT NULL,
+    reports_erased bigint DEFAULT 0 NOT NULL,
+    run_seconds integer NOT NULL,
+    backup_days integer NOT NULL,
+    repeat_key bytea,
+    repeat_body bytea,
+    CONSTRAINT erasure_check CHECK (((finished_at IS NULL) = (state = ANY (ARRAY['queued'::text, 'running'::text])))),
+    CONSTRAINT erasure_check1 CHECK (((NOT everything) OR (fields = '{}'::text[]))),
+    CONSTRAINT erasure_check2 CHECK (
+CASE
+    WHEN (finished_at IS NULL) THEN (num_nulls(filter, created_after, created_up_to) = 0)
+    ELSE (num_nonnulls(filter, created_after, created_up_to, reached_at, reached_id) = 0)
+END),
+    CONSTRAINT erasure_found_check CHECK ((found >= 0)),
+    CONSTRAINT erasure_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'cancelled'::text, 'failed'::text])))
+)
+WITH (autovacuum_vacuum_threshold='0', autovacuum_vacuum_scale_factor='0');
+
+ALTER TABLE trafficlog.erasure OWNER TO trafficlog_owner;
+
+COMMENT ON COLUMN trafficlog.erasure.fields IS 'which fields the filter has; their values are gone when it is finished';
+
+COMMENT ON COLUMN trafficlog.erasure.created_up_to IS 'the acceptance, or the filter''s end before it; nothing later is erased';
+
+COMMENT ON COLUMN trafficlog.erasure.reached_id IS 'with reached_at how far the work has come; NULL: not begun';
+
+COMMENT ON COLUMN trafficlog.erasure.oldest_day IS 'the UTC day of creation of the oldest record erased';
+
+COMMENT ON COLUMN trafficlog.erasure.last_expiry IS 'the latest expiry under which an erased record ever stood: its dead row is in that partition';
+
+COMMENT ON COLUMN trafficlog.erasure.run_seconds IS 'time between two retention runs when it was accepted';
+
+COMMENT ON COLUMN trafficlog.erasure.repeat_key IS 'keyed digest of the request''s Idempotency-Key; repeat_body, of what it asked';
+
 ALTER TABLE trafficlog.held_record ALTER COLUMN held_key ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME trafficlog.held_record_held_key_seq
     START WITH 1
@@ -1043,32 +1609,6 @@ ALTER TABLE trafficlog.history_move OWNER TO trafficlog_owner;
 
 COMMENT ON COLUMN trafficlog.history_move.after_created IS 'how far the move has come; NULL: not begun';
 
-CREATE TABLE trafficlog.history_record (
-    account_key bigint NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone,
-    delivered_at timestamp with time zone,
-    duration integer,
-    parts integer,
-    cost integer,
-    kind smallint NOT NULL,
-    direction smallint NOT NULL,
-    status smallint,
-    withheld smallint NOT NULL,
-    id text NOT NULL COLLATE pg_catalog."C",
-    sender text COLLATE pg_catalog."C",
-    recipient text COLLATE pg_catalog."C",
-    owner text COLLATE pg_catalog."C",
-    tags text[],
-    message text COLLATE pg_catalog."C"
-)
-PARTITION BY RANGE (expires_at);
-
-ALTER TABLE trafficlog.history_record OWNER TO trafficlog_owner;
-
-COMMENT ON COLUMN trafficlog.history_record.withheld IS 'fields that some report of the record asked not to log: 1 message, 2 sender, 4 recipient';
-
 CREATE TABLE trafficlog.in_transit (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
@@ -1080,6 +1620,15 @@ PARTITION BY RANGE (expires_at);
 
 ALTER TABLE trafficlog.in_transit OWNER TO trafficlog_owner;
 
+CREATE TABLE trafficlog.ingest_minute (
+    minute timestamp with time zone NOT NULL,
+    records bigint NOT NULL
+);
+
+ALTER TABLE trafficlog.ingest_minute OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.ingest_minute IS 'records stored for the first time, by the minute in which their usage was summed up; kept a day';
+
 CREATE TABLE trafficlog.installation (
     only_row boolean DEFAULT true NOT NULL,
     cursor_secret bytea NOT NULL,
@@ -1090,6 +1639,19 @@ CREATE TABLE trafficlog.installation (
 ALTER TABLE trafficlog.installation OWNER TO trafficlog_owner;
 
 COMMENT ON COLUMN trafficlog.installation.cursor_secret IS 'signs paging cursors and page sessions';
+
+CREATE TABLE trafficlog.job_run (
+    job text NOT NULL COLLATE pg_catalog."C",
+    ran_at timestamp with time zone NOT NULL,
+    succeeded_at timestamp with time zone,
+    failed_at timestamp with time zone,
+    failure text,
+    failures bigint DEFAULT 0 NOT NULL
+);
+
+ALTER TABLE trafficlog.job_run OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.job_run IS 'the last runs of each job, whichever instance ran it';
 
 CREATE TABLE trafficlog.kind (
     code smallint NOT NULL,
@@ -1124,6 +1686,25 @@ CREATE VIEW trafficlog.look_up_catalogue AS
      JOIN pg_class x ON ((x.oid = i.indexrelid))) ON (((i.indrelid = child.oid) AND ("right"((x.relname)::text, (length(l.suffix) + 1)) = ('_'::text || l.suffix)))));
 
 ALTER VIEW trafficlog.look_up_catalogue OWNER TO trafficlog_owner;
+
+CREATE TABLE trafficlog.monthly_report (
+    account_key bigint NOT NULL,
+    month date NOT NULL,
+    made_at timestamp with time zone NOT NULL,
+    final_from timestamp with time zone NOT NULL,
+    final boolean NOT NULL,
+    deleted_at timestamp with time zone,
+    currency text,
+    content jsonb,
+    CONSTRAINT monthly_report_check CHECK (((deleted_at IS NULL) = (content IS NOT NULL))),
+    CONSTRAINT monthly_report_month_check CHECK ((EXTRACT(day FROM month) = (1)::numeric))
+);
+
+ALTER TABLE trafficlog.monthly_report OWNER TO trafficlog_owner;
+
+COMMENT ON TABLE trafficlog.monthly_report IS 'what an account used in a month; one that was deleted leaves only that it was, so that it does not come back';
+
+COMMENT ON COLUMN trafficlog.monthly_report.final_from IS 'from then on no record of the month can be stored any more';
 
 CREATE TABLE trafficlog.retained_table (
     table_name text NOT NULL,
@@ -1283,6 +1864,13 @@ PARTITION BY RANGE (expires_at);
 
 ALTER TABLE trafficlog.traffic_record OWNER TO trafficlog_owner;
 
+CREATE TABLE trafficlog.usage_changed (
+    month date NOT NULL,
+    account_key bigint NOT NULL
+);
+
+ALTER TABLE trafficlog.usage_changed OWNER TO trafficlog_owner;
+
 CREATE TABLE trafficlog.usage_delta (
     account_key bigint NOT NULL,
     day date NOT NULL,
@@ -1348,6 +1936,12 @@ ALTER TABLE ONLY trafficlog.direction
 ALTER TABLE ONLY trafficlog.ended_session
     ADD CONSTRAINT ended_session_pkey PRIMARY KEY (session_id);
 
+ALTER TABLE ONLY trafficlog.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (erasure_id);
+
+ALTER TABLE ONLY trafficlog.erasure
+    ADD CONSTRAINT erasure_repeated UNIQUE (account_key, repeat_key);
+
 ALTER TABLE ONLY trafficlog.held_record
     ADD CONSTRAINT held_record_once UNIQUE NULLS NOT DISTINCT (data_class, account_key, created_at, record_id);
 
@@ -1363,8 +1957,14 @@ ALTER TABLE ONLY trafficlog.history_record
 ALTER TABLE ONLY trafficlog.in_transit
     ADD CONSTRAINT in_transit_key PRIMARY KEY (id, expires_at);
 
+ALTER TABLE ONLY trafficlog.ingest_minute
+    ADD CONSTRAINT ingest_minute_pkey PRIMARY KEY (minute);
+
 ALTER TABLE ONLY trafficlog.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY trafficlog.job_run
+    ADD CONSTRAINT job_run_pkey PRIMARY KEY (job);
 
 ALTER TABLE ONLY trafficlog.kind
     ADD CONSTRAINT kind_name_key UNIQUE (name);
@@ -1374,6 +1974,9 @@ ALTER TABLE ONLY trafficlog.kind
 
 ALTER TABLE ONLY trafficlog.look_up_index
     ADD CONSTRAINT look_up_index_pkey PRIMARY KEY (table_name, suffix);
+
+ALTER TABLE ONLY trafficlog.monthly_report
+    ADD CONSTRAINT monthly_report_pkey PRIMARY KEY (account_key, month);
 
 ALTER TABLE ONLY trafficlog.partition_drop
     ADD CONSTRAINT partition_drop_pkey PRIMARY KEY (name);
@@ -1414,14 +2017,25 @@ ALTER TABLE ONLY trafficlog.status
 ALTER TABLE ONLY trafficlog.traffic_record
     ADD CONSTRAINT traffic_record_key PRIMARY KEY (created_at, account_key, id, expires_at);
 
+ALTER TABLE ONLY trafficlog.usage_changed
+    ADD CONSTRAINT usage_changed_pkey PRIMARY KEY (month, account_key);
+
 ALTER TABLE ONLY trafficlog.usage_statistic
     ADD CONSTRAINT usage_statistic_key UNIQUE NULLS NOT DISTINCT (account_key, day, kind, direction, status);
 
 CREATE INDEX abuse_hold_active ON trafficlog.abuse_hold USING btree (ends_at) WHERE (released_at IS NULL);
 
+CREATE INDEX erasure_of_account ON trafficlog.erasure USING btree (account_key, accepted_at, erasure_id);
+
+CREATE INDEX erasure_open ON trafficlog.erasure USING btree (accepted_at, erasure_id) WHERE (finished_at IS NULL);
+
+CREATE INDEX monthly_report_open ON trafficlog.monthly_report USING btree (final_from) WHERE ((NOT final) AND (deleted_at IS NULL));
+
 CREATE TRIGGER history_record_usage AFTER UPDATE ON trafficlog.history_record REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.count_changed_usage();
 
 CREATE TRIGGER purge_ledger_add_only BEFORE DELETE OR UPDATE OR TRUNCATE ON trafficlog.purge_ledger FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.refuse_change();
+
+CREATE TRIGGER usage_delta_ingest AFTER DELETE ON trafficlog.usage_delta REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION trafficlog.count_ingest();
 
 ALTER TABLE ONLY trafficlog.abuse_hold
     ADD CONSTRAINT abuse_hold_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
@@ -1432,17 +2046,26 @@ ALTER TABLE ONLY trafficlog.account_setting_change
 ALTER TABLE ONLY trafficlog.api_key
     ADD CONSTRAINT api_key_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
 
+ALTER TABLE ONLY trafficlog.erasure
+    ADD CONSTRAINT erasure_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
 ALTER TABLE ONLY trafficlog.history_move
     ADD CONSTRAINT history_move_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
 
 ALTER TABLE ONLY trafficlog.look_up_index
     ADD CONSTRAINT look_up_index_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
 
+ALTER TABLE ONLY trafficlog.monthly_report
+    ADD CONSTRAINT monthly_report_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
+
 ALTER TABLE ONLY trafficlog.partition_drop
     ADD CONSTRAINT partition_drop_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
 
 ALTER TABLE ONLY trafficlog.partition_register
     ADD CONSTRAINT partition_register_table_name_fkey FOREIGN KEY (table_name) REFERENCES trafficlog.retained_table(table_name);
+
+ALTER TABLE ONLY trafficlog.usage_changed
+    ADD CONSTRAINT usage_changed_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
 
 ALTER TABLE ONLY trafficlog.usage_statistic
     ADD CONSTRAINT usage_statistic_account_key_fkey FOREIGN KEY (account_key) REFERENCES trafficlog.account(account_key);
@@ -1455,6 +2078,12 @@ CREATE POLICY account_of_officer ON trafficlog.account FOR SELECT TO trafficlog_
 
 CREATE POLICY account_of_operator ON trafficlog.account TO trafficlog_operator USING (true) WITH CHECK (true);
 
+ALTER TABLE trafficlog.erasure ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY erasures_asked_by_customer ON trafficlog.erasure FOR INSERT TO trafficlog_customer WITH CHECK ((account_key = trafficlog.current_account_key()));
+
+CREATE POLICY erasures_seen_by_customer ON trafficlog.erasure FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
+
 CREATE POLICY held_for_officer ON trafficlog.held_record FOR SELECT TO trafficlog_officer USING ((data_class = 'traffic_record'::text));
 
 CREATE POLICY held_for_operator ON trafficlog.held_record FOR SELECT TO trafficlog_operator USING ((data_class <> 'traffic_record'::text));
@@ -1464,6 +2093,10 @@ ALTER TABLE trafficlog.held_record ENABLE ROW LEVEL SECURITY;
 CREATE POLICY history_of_customer ON trafficlog.history_record FOR SELECT TO trafficlog_customer USING ((account_key = trafficlog.current_account_key()));
 
 ALTER TABLE trafficlog.history_record ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE trafficlog.monthly_report ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY reports_of_customer ON trafficlog.monthly_report FOR SELECT TO trafficlog_customer USING (((account_key = trafficlog.current_account_key()) AND (deleted_at IS NULL)));
 
 ALTER TABLE trafficlog.usage_delta ENABLE ROW LEVEL SECURITY;
 
@@ -1479,14 +2112,19 @@ GRANT USAGE ON SCHEMA trafficlog TO trafficlog_operator;
 GRANT USAGE ON SCHEMA trafficlog TO trafficlog_officer;
 GRANT USAGE ON SCHEMA trafficlog TO trafficlog_retention;
 
+REVOKE ALL ON FUNCTION trafficlog.are_holds(p_at timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION trafficlog.authenticate(p_digest bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.authenticate(p_digest bytea) TO trafficlog_ingest;
 
 REVOKE ALL ON FUNCTION trafficlog.begin_drop(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) TO trafficlog_customer;
-GRANT ALL ON FUNCTION trafficlog.change_settings(p_days smallint, p_reports boolean, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
+REVOKE ALL ON FUNCTION trafficlog.cancel_erasure(p_id text, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.cancel_erasure(p_id text, p_at timestamp with time zone) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.change_settings(p_history boolean, p_days smallint, p_reports boolean, p_withheld smallint, p_at timestamp with time zone, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.change_settings(p_history boolean, p_days smallint, p_reports boolean, p_withheld smallint, p_at timestamp with time zone, p_by text) TO trafficlog_customer;
+GRANT ALL ON FUNCTION trafficlog.change_settings(p_history boolean, p_days smallint, p_reports boolean, p_withheld smallint, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
 
 REVOKE ALL ON FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.close_account(p_account bigint, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
@@ -1497,6 +2135,8 @@ GRANT ALL ON FUNCTION trafficlog.complete_in_transit(p_id text, p_at timestamp w
 REVOKE ALL ON FUNCTION trafficlog.copy_held(p_source regclass, p_class text, p_at timestamp with time zone, p_due timestamp with time zone, p_condition text, p_account bigint, p_ids text[], p_created timestamp with time zone[], p_copy boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.count_changed_usage() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.count_ingest() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.count_rows(p_name text) FROM PUBLIC;
 
@@ -1520,6 +2160,12 @@ REVOKE ALL ON FUNCTION trafficlog.current_account_key() FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.current_account_key() TO trafficlog_customer;
 GRANT ALL ON FUNCTION trafficlog.current_account_key() TO trafficlog_operator;
 
+REVOKE ALL ON FUNCTION trafficlog.delete_report(p_month date, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.delete_report(p_month date, p_at timestamp with time zone) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.describe_account(p_name text, p_currency text, p_at timestamp with time zone, p_by text) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.describe_account(p_name text, p_currency text, p_at timestamp with time zone, p_by text) TO trafficlog_operator;
+
 REVOKE ALL ON FUNCTION trafficlog.destroy_released(p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.disclose(p_account text, p_record text, p_number text, p_ip text, p_from timestamp with time zone, p_to timestamp with time zone, p_after_created timestamp with time zone, p_after_account bigint, p_after_id text, p_limit integer, p_at timestamp with time zone, p_by text, p_reason text, p_case text) FROM PUBLIC;
@@ -1527,6 +2173,7 @@ GRANT ALL ON FUNCTION trafficlog.disclose(p_account text, p_record text, p_numbe
 
 REVOKE ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) TO trafficlog_customer;
+GRANT ALL ON FUNCTION trafficlog.end_session(p_session_id bytea, p_expires_at timestamp with time zone, p_at timestamp with time zone) TO trafficlog_operator;
 
 REVOKE ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestamp with time zone, p_upper timestamp with time zone) TO trafficlog_ingest;
@@ -1535,85 +2182,17 @@ GRANT ALL ON FUNCTION trafficlog.ensure_partition(p_table text, p_lower timestam
 REVOKE ALL ON FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.erase_history(p_id text, p_created timestamp with time zone[], p_at timestamp with time zone) TO trafficlog_customer;
 
+REVOKE ALL ON FUNCTION trafficlog.erase_step(p_id text, p_at timestamp with time zone, p_rows_max integer, p_width interval) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.fail_erasure(p_id text, p_at timestamp with time zone, p_attempts_max integer) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION trafficlog.finish_drop(p_name text, p_at timestamp with time zone, p_rows bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.finish_erasure(p_id text, p_state text, p_at timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.held_counts(p_hold text) FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.held_counts(p_hold text) TO trafficlog_operator;
 GRANT ALL ON FUNCTION trafficlog.held_counts(p_hold text) TO trafficlog_officer;
-
-REVOKE ALL ON FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) TO trafficlog_ingest;
-
-REVOKE ALL ON FUNCTION trafficlog.ledger_append(p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.ledger_text(p_seq bigint, p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint, p_previous bytea) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.lock_holds() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_operator;
-GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_officer;
-
-REVOKE ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) TO trafficlog_operator;
-
-REVOKE ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) TO trafficlog_ingest;
-
-REVOKE ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_operator;
-GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_officer;
-
-REVOKE ALL ON FUNCTION trafficlog.refuse_change() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.roll_up_usage(p_rows_max integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) TO trafficlog_customer;
-
-REVOKE ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) TO trafficlog_operator;
-
-REVOKE ALL ON FUNCTION trafficlog.settings_in_force() FROM PUBLIC;
-GRANT ALL ON FUNCTION trafficlog.settings_in_force() TO trafficlog_ingest;
-
-REVOKE ALL ON FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with time zone) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
-
-GRANT SELECT ON TABLE trafficlog.access_log TO trafficlog_officer;
-
-GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_ingest;
-GRANT SELECT ON TABLE trafficlog.account TO trafficlog_customer;
-GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_operator;
-
-GRANT SELECT(account_key) ON TABLE trafficlog.account TO trafficlog_officer;
-
-GRANT SELECT(account_id) ON TABLE trafficlog.account TO trafficlog_officer;
-
-GRANT SELECT ON TABLE trafficlog.account_setting_change TO trafficlog_operator;
-
-GRANT SELECT,INSERT ON TABLE trafficlog.api_key TO trafficlog_operator;
-
-GRANT UPDATE(revoked_at) ON TABLE trafficlog.api_key TO trafficlog_operator;
-
-GRANT INSERT ON TABLE trafficlog.debug_log TO trafficlog_ingest;
-GRANT SELECT ON TABLE trafficlog.debug_log TO trafficlog_operator;
-
-GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_ingest;
-GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_customer;
-GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_operator;
-GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_officer;
-
-GRANT SELECT ON TABLE trafficlog.history_move TO trafficlog_operator;
-
-GRANT SELECT(account_key) ON TABLE trafficlog.history_move TO trafficlog_customer;
-
-GRANT SELECT(changed_at) ON TABLE trafficlog.history_move TO trafficlog_customer;
 
 GRANT INSERT ON TABLE trafficlog.history_record TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.history_record TO trafficlog_customer;
@@ -1650,18 +2229,157 @@ GRANT SELECT(tags),UPDATE(tags) ON TABLE trafficlog.history_record TO trafficlog
 
 GRANT SELECT(message),UPDATE(message) ON TABLE trafficlog.history_record TO trafficlog_ingest;
 
+REVOKE ALL ON FUNCTION trafficlog.history_page(p_visible bigint, p_account bigint, p_epoch bigint, p_lower timestamp with time zone, p_before_created timestamp with time zone, p_before_id text, p_expires_from timestamp with time zone, p_expires_to timestamp with time zone, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.history_page(p_visible bigint, p_account bigint, p_epoch bigint, p_lower timestamp with time zone, p_before_created timestamp with time zone, p_before_id text, p_expires_from timestamp with time zone, p_expires_to timestamp with time zone, p_limit integer) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.is_held(r trafficlog.held_record, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.is_later(old_at timestamp with time zone, old_status smallint, new_at timestamp with time zone, new_status smallint) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.ledger_append(p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.ledger_text(p_seq bigint, p_at timestamp with time zone, p_class text, p_object text, p_reason text, p_lower timestamp with time zone, p_upper timestamp with time zone, p_rows bigint, p_held bigint, p_previous bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.lock_holds() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.longest_days_before(p_account bigint, p_created timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.make_reports(p_month date, p_final_from timestamp with time zone, p_at timestamp with time zone, p_accounts_max integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) TO trafficlog_officer;
+
+REVOKE ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.place_hold(p_hold_id text, p_account bigint, p_number text, p_ip text, p_record text, p_from timestamp with time zone, p_to timestamp with time zone, p_reason text, p_case text, p_by text, p_at timestamp with time zone, p_ends timestamp with time zone) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.prefer(later boolean, old_value anycompatible, new_value anycompatible) TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_operator;
+GRANT ALL ON FUNCTION trafficlog.protects(p_hold text, r trafficlog.held_record) TO trafficlog_officer;
+
+REVOKE ALL ON FUNCTION trafficlog.refuse_change() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.roll_up_usage(p_rows_max integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.session_account(p_key_id text, p_session_id bytea) TO trafficlog_customer;
+
+REVOKE ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.set_policy(p_class text, p_from timestamp with time zone, p_hours integer, p_basis text, p_by text, p_at timestamp with time zone, p_after timestamp with time zone) TO trafficlog_operator;
+
+REVOKE ALL ON FUNCTION trafficlog.settings_in_force() FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.settings_in_force() TO trafficlog_ingest;
+
+REVOKE ALL ON FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.withheld_names(p_withheld smallint) FROM PUBLIC;
+
+GRANT SELECT ON TABLE trafficlog.access_log TO trafficlog_officer;
+
+GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.account TO trafficlog_customer;
+GRANT SELECT,INSERT ON TABLE trafficlog.account TO trafficlog_operator;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.account TO trafficlog_officer;
+
+GRANT SELECT(account_id) ON TABLE trafficlog.account TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.account_setting_change TO trafficlog_operator;
+
+GRANT SELECT,INSERT ON TABLE trafficlog.api_key TO trafficlog_operator;
+
+GRANT UPDATE(revoked_at) ON TABLE trafficlog.api_key TO trafficlog_operator;
+
+GRANT INSERT ON TABLE trafficlog.debug_log TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.debug_log TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_ingest;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_customer;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_operator;
+GRANT SELECT ON TABLE trafficlog.direction TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.ended_session TO trafficlog_operator;
+
+GRANT SELECT(erasure_id),INSERT(erasure_id) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(account_key),INSERT(account_key) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(state) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(accepted_at),INSERT(accepted_at) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(started_at) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(finished_at) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(everything),INSERT(everything) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(fields),INSERT(fields) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(filter),INSERT(filter) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT INSERT(created_after) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT INSERT(created_up_to) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(found),INSERT(found) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(erased) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(kinds) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(oldest_day) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(newest_day) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(last_expiry) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(reports),INSERT(reports) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(reports_erased) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(run_seconds),INSERT(run_seconds) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(backup_days),INSERT(backup_days) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(repeat_key),INSERT(repeat_key) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT(repeat_body),INSERT(repeat_body) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT SELECT ON TABLE trafficlog.history_move TO trafficlog_operator;
+
+GRANT SELECT(account_key) ON TABLE trafficlog.history_move TO trafficlog_customer;
+
+GRANT SELECT(changed_at) ON TABLE trafficlog.history_move TO trafficlog_customer;
+
 GRANT SELECT,INSERT ON TABLE trafficlog.in_transit TO trafficlog_ingest;
 
 GRANT UPDATE(account_key) ON TABLE trafficlog.in_transit TO trafficlog_ingest;
 
 GRANT UPDATE(content) ON TABLE trafficlog.in_transit TO trafficlog_ingest;
 
+GRANT SELECT ON TABLE trafficlog.ingest_minute TO trafficlog_operator;
+
 GRANT SELECT ON TABLE trafficlog.installation TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.job_run TO trafficlog_operator;
 
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_customer;
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_operator;
 GRANT SELECT ON TABLE trafficlog.kind TO trafficlog_officer;
+
+GRANT SELECT ON TABLE trafficlog.look_up_catalogue TO trafficlog_operator;
+
+GRANT SELECT ON TABLE trafficlog.monthly_report TO trafficlog_customer;
 
 GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_ingest;
 GRANT SELECT ON TABLE trafficlog.retained_table TO trafficlog_customer;

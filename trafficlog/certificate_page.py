@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-import jinja2
+from trafficlog.print_page import PrintPage
 
 if TYPE_CHECKING:
     from trafficlog.certificate import DestroyedPartition
@@ -22,6 +19,7 @@ CLASSES: Final = {
     "debug_log": "debug log",
     "in_transit": "in transit",
     "access_log": "access log",
+    "monthly_report": "customers' monthly reports",
 }
 REASONS: Final = {
     "expired": "its time was over",
@@ -43,43 +41,27 @@ class EmptyPartitions:
 
 
 class CertificatePage:
-    """Makes pages from the package's template."""
+    """Makes pages of certificates."""
 
     def __init__(self) -> None:
-        directory = resources.files("trafficlog") / "templates"
-        self._style = (directory / "certificate.css").read_text("utf-8")
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("trafficlog"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            auto_reload=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(
+        self._page = PrintPage(
+            "certificate.html",
             instant=_instant,
             bound=_bound,
             second=_second,
             data_class=_class_name,
             reason=_reason,
-            number=_number,
         )
-        self._template = environment.get_template("certificate.html")
 
     @property
     def content_security_policy(self) -> str:
-        """Under which the page may be served: its own style by its hash, and nothing else."""
-        digest = hashlib.sha256(self._style.encode()).digest()
-        return (
-            f"default-src 'none'; style-src 'sha256-{base64.b64encode(digest).decode()}'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        """Under which the page may be served."""
+        return self._page.content_security_policy
 
     def html(self, signed: SignedCertificate) -> str:
         """The page of a certificate."""
         partitions = signed.certificate.destruction.partitions
-        return self._template.render(
-            style=self._style,
+        return self._page.render(
             signed=signed,
             certificate=signed.certificate,
             destruction=signed.certificate.destruction,
@@ -127,8 +109,3 @@ def _class_name(name: str) -> str:
 
 def _reason(name: str) -> str:
     return REASONS.get(name, name)
-
-
-def _number(value: int) -> str:
-    """With thin spaces between thousands, as a table for people of any country has them."""
-    return f"{value:,}".replace(",", "\u202f")

@@ -86,7 +86,8 @@ class Config:
         1,
         3600,
         "time a request waits for its records to be on disk, or for its key to be looked up,"
-        " before it gets 503, in seconds",
+        " before it gets 503; and time a list under /a1/ is searched for its first record, before"
+        " its page is empty and tells where to go on; in seconds",
     )
     statement_seconds_max: int = _setting(
         60, 1, 3600, "time one statement of the service may take, in seconds"
@@ -96,8 +97,41 @@ class Config:
     read_connections: int = _setting(8, 1, 200, "database connections that serve customers")
     page_records_max: int = _setting(1_000, 1, 10_000, "records in one page of history")
     page_records: int = _setting(100, 1, 10_000, "records in a page when none are asked for")
+    history_scan_rows_max: int = _setting(
+        100_000,
+        1,
+        10**7,
+        "records that are looked at for one page of a filtered history, which is short then, and"
+        " counted for a total before it is estimated",
+    )
     key_cache_seconds: int = _setting(
         5, 0, 3600, "time a revoked key may go on being accepted, in seconds"
+    )
+    requests_per_second: int = _setting(
+        50,
+        0,
+        10**6,
+        "requests a second that one key may make of one process, other than an ingest key;"
+        " 0: any number",
+    )
+    burst_requests: int = _setting(
+        100, 1, 10**6, "requests that such a key may make at once before it has to wait"
+    )
+    ingest_requests_per_second: int = _setting(
+        0, 0, 10**6, "requests a second that one ingest key may make of one process; 0: any number"
+    )
+    ingest_burst_requests: int = _setting(
+        1_000, 1, 10**6, "requests that an ingest key may make at once before it has to wait"
+    )
+    wrong_keys_per_minute_max: int = _setting(
+        20, 0, 10**6, "wrong keys a minute that one client's address may try; 0: any number"
+    )
+    trusted_proxies: int = _setting(
+        0,
+        0,
+        10,
+        "proxies in front of the service that add to X-Forwarded-For, where a client's address"
+        " is then read",
     )
     settings_refresh_seconds: int = _setting(
         60, 0, 300, "how old policies may be that a record is checked by, in seconds"
@@ -144,11 +178,42 @@ class Config:
     usage_rows_max: int = _setting(
         50_000, 1, 10**7, "rows of added usage that are summed up in one transaction"
     )
+    report_accounts_max: int = _setting(
+        500, 1, 10**6, "accounts whose monthly reports are made in one transaction"
+    )
     statistics_days_max: int = _setting(
         1_098, 1, 36_600, "longest span of usage statistics in one request, in days"
     )
     disclosure_days_max: int = _setting(
         31, 1, 3660, "longest window of creation times in one disclosure, in days"
+    )
+    erasure_rows_max: int = _setting(
+        10_000, 1, 10**6, "history rows that an erasure by filter reads in one transaction"
+    )
+    erasure_seconds_max: int = _setting(
+        20, 1, 3600, "time in one round of the jobs that erasures have, in seconds"
+    )
+    erasure_attempts_max: int = _setting(
+        10, 1, 1000, "failures in a row after which an erasure is given up"
+    )
+    erasures_open_max: int = _setting(10, 1, 1000, "erasures of one account that may be under way")
+    erasure_repeat_hours: int = _setting(
+        24, 1, 8760, "how long a finished erasure is known by its Idempotency-Key, in hours"
+    )
+    erasure_receipt_days: int = _setting(
+        1_095, 1, 3660, "how long the receipt of an erasure can be had, in days"
+    )
+    backup_days: int = _setting(
+        30, 0, 3660, "how long you keep backups of the database, which receipts tell, in days"
+    )
+    export_seconds_max: int = _setting(
+        3_600, 1, 86_400, "time that one export may take, in seconds; then it is cut off"
+    )
+    exports_running_max: int = _setting(
+        8, 1, 1_000, "exports that one process runs at a time; those beyond get 429"
+    )
+    account_exports_max: int = _setting(
+        2, 1, 1_000, "exports of one account that one process runs at a time"
     )
     hold_days_max: int = _setting(366, 1, 3660, "longest time a hold may be placed for, in days")
     shutdown_seconds_max: int = _setting(

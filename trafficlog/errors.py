@@ -82,6 +82,29 @@ class NotFoundError(TrafficlogError):
     code = "not_found"
 
 
+class TooManyRequestsError(TrafficlogError):
+    """More was asked in a short time than is allowed; try again later.
+
+    ``retry_seconds`` says when; ``headers`` are what an answer tells of the limit.
+    """
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str | None = None, *, retry_seconds: int) -> None:
+        super().__init__(detail, retry_seconds=retry_seconds)
+        self.retry_seconds = retry_seconds
+        self.headers: dict[str, str] = {}
+
+
+class TooManyExportsError(TooManyRequestsError):
+    """As many exports are running as the service runs at a time; try again later."""
+
+    code = "too_many_exports"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, retry_seconds=30)
+
+
 class BufferFullError(TrafficlogError):
     """More records wait to be written than the service holds; try again shortly."""
 
@@ -122,6 +145,18 @@ class ConflictError(TrafficlogError):
     """The state of things does not allow this."""
 
     code = "conflict"
+
+
+class KeyReusedError(TrafficlogError):
+    """This Idempotency-Key was sent before with a request for something else."""
+
+    code = "idempotency_key_reused"
+
+
+class PreconditionFailedError(TrafficlogError):
+    """It is not in the state any more that `If-Match` names; read it anew."""
+
+    code = "precondition_failed"
 
 
 class MigrationError(TrafficlogError):

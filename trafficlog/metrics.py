@@ -80,6 +80,17 @@ class Metrics:
         self.rows_erased = self._counter(
             "trafficlog_rows_erased", "Rows destroyed otherwise than by a drop.", "reason"
         )
+        self.exports = self._counter(
+            "trafficlog_exports",
+            "Exports that ended: complete, cut off by the service, or left by their client.",
+            "outcome",
+        )
+        self.exports_running = self._gauge(
+            "trafficlog_exports_running", "Exports that are being sent.", together="livesum"
+        )
+        self.exported_rows = self._counter(
+            "trafficlog_exported_rows", "Records sent in exports.", "format"
+        )
         self.job_last_success = self._gauge(
             "trafficlog_job_last_success_timestamp_seconds",
             "When a job last did all it had to, in seconds since 1970.",
@@ -87,6 +98,10 @@ class Metrics:
         )
         self.job_failures = self._counter(
             "trafficlog_job_failures", "Runs of a job in which something failed.", "job"
+        )
+        self.erasure_oldest_seconds = self._gauge(
+            "trafficlog_erasure_oldest_seconds",
+            "Age of the oldest erasure that was under way at the last look; 0: none was.",
         )
         self.holds_active = self._gauge("trafficlog_holds_active", "Abuse holds in force.")
         self.connections = self._gauge(
@@ -110,7 +125,10 @@ class Metrics:
             "trafficlog_worker_exits", "Workers that died and were to be started again."
         )
         self.http_requests = self._counter(
-            "trafficlog_http_requests", "Requests answered.", "route", "status"
+            "trafficlog_http_requests",
+            "Requests answered; of status `cut`: not to their end.",
+            "route",
+            "status",
         )
         self.http_request_seconds = self._histogram(
             "trafficlog_http_request_seconds", "Time to answer a request.", "route"
@@ -120,9 +138,13 @@ class Metrics:
             self.records.labels(outcome)
         for reason in ("erased", "setting", "hold-ended"):
             self.rows_erased.labels(reason)
+        for outcome in ("complete", "cut", "left"):
+            self.exports.labels(outcome)
+        for file_format in ("ndjson", "csv", "parquet", "archive"):
+            self.exported_rows.labels(file_format)
         for reason in ("limit", "headers"):
             self.connections_refused.labels(reason)
-        for job in ("retention", "moves"):
+        for job in ("retention", "moves", "erasures", "usage", "reports"):
             self.job_failures.labels(job)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -42,6 +42,14 @@ FROM account a LEFT JOIN history_move m USING (account_key) ORDER BY a.account_i
 SELECT changed_at, changed_by, old, new FROM account_setting_change
 WHERE account_key = :account_key ORDER BY change_id;
 
+-- name: hold_settings()$
+-- Waits for batches and changes of settings on their way, and holds up others until the transaction ends.
+SELECT pg_advisory_xact_lock(7100, 1);
+
+-- name: describe_account(name, currency, at, by)!
+-- Sets the present account's name and currency; NULL leaves one as it is, '' takes it away.
+SELECT describe_account(:name::text, :currency::text, :at, :by);
+
 -- name: close_account(account_key, at, by)!
 -- Closes an account: history off, keys revoked.
 SELECT close_account(:account_key, :at, :by);

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.api.helpers import refused, send
-from trafficlog.api.certificates import wants_page
+from trafficlog.api.negotiation import preferred
 from trafficlog.signature import read_signed
 
 pytestmark = pytest.mark.service_now("2026-12-01T00:00:00Z")
@@ -83,7 +83,8 @@ async def test_a_page_is_answered_to_who_asks_for_one(service):
 )
 def test_the_page_is_for_who_likes_it_better(accept, page):
     """A program that takes anything gets JSON (RFC 9110, 12.5.1)."""
-    assert wants_page(accept) is page
+    chosen = preferred(accept, ("application/json", "text/html"))
+    assert (chosen == "text/html") is page
 
 
 REFUSED = [

@@ -8,7 +8,7 @@ from tests.api.helpers import ids, refused, superuser, until
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
 SETTINGS = "/v1/accounts/acme/settings"
-DEFAULT = {"history": {"enabled": True, "days": 90}, "monthly_reports": True}
+DEFAULT = {"history": {"enabled": True, "days": 90}, "monthly_reports": True, "dontlog": []}
 # Body, the setting that is refused, and why.
 BAD_SETTINGS = [
     ({"history": {"days": 0}}, "history.days", "out_of_range"),
@@ -33,6 +33,14 @@ BAD_SETTINGS = [
     ({"monthly_reports": "yes"}, "monthly_reports", "wrong_type"),
     ({"monthly_reports": None}, "monthly_reports", "wrong_type"),
     ({"histories": {"days": 5}}, "histories", "unknown"),
+    ({"dontlog": None}, "dontlog", "wrong_type"),
+    ({"dontlog": True}, "dontlog", "wrong_type"),
+    ({"dontlog": {"message": True}}, "dontlog", "wrong_type"),
+    ({"dontlog": ["message", "cost"]}, "dontlog", "not_in_set"),
+    ({"dontlog": ["message", 1]}, "dontlog", "not_in_set"),
+    ({"dontlog": [["to"]]}, "dontlog", "not_in_set"),
+    ({"dontlog": "sender"}, "dontlog", "not_in_set"),
+    ({"dontlog": [], "monthly_reports": 1}, "monthly_reports", "wrong_type"),
 ]
 
 
@@ -120,16 +128,16 @@ async def test_a_dry_run_counts_and_changes_nothing(service, keys):
     """It says how many visible rows would go, to the row, and leaves all as it is."""
     ingest, customer = keys
     await fill(service, ingest, [0, 1, 6, 7, 8, 30])
-    for history, hidden in (
-        ({"days": 1095}, 0),
-        ({"days": 90}, 0),
-        ({"days": 8}, 2),
-        ({"days": 7}, 3),
-        ({"days": 1}, 5),
-        ({"enabled": False}, 6),
+    for history, hidden, moved in (
+        ({"days": 1095}, 0, 6),
+        ({"days": 90}, 0, 0),
+        ({"days": 8}, 2, 4),
+        ({"days": 7}, 3, 3),
+        ({"days": 1}, 5, 1),
+        ({"enabled": False}, 6, 0),
     ):
         answer = await put(service, customer, "?dry_run=true", history=history)
-        assert answer == {"dry_run": True, "rows_hidden": hidden}
+        assert (answer["rows_hidden"], answer["rows_moved"]) == (hidden, moved)
     assert len(await ids(service, customer)) == 6
     await refused(service, 400, "PUT", SETTINGS + "?dry_run=maybe", customer, json={})
 
@@ -185,6 +193,57 @@ async def test_off_hides_at_once_and_on_does_not_bring_back(service, keys):
     soon = (service.clock.now() + timedelta(minutes=2)).isoformat()
     await service.post(ingest, service.record("again", created=soon))
     assert await ids(service, customer) == ["again"]
+
+
+async def test_a_dry_run_explains_each_effect(service, keys):
+    """One sentence for each thing that would happen, with the number of rows, and nothing else."""
+    ingest, customer = keys
+    await fill(service, ingest, [0, 8, 30])
+
+    async def effects(**wanted):
+        answer = await put(service, customer, "?dry_run=true", **wanted)
+        assert answer["dry_run"] is True
+        return {e["code"]: e["text"] for e in answer["effects"]}
+
+    assert await effects() == {}
+    assert await effects(**DEFAULT) == {}
+    shorter = await effects(history={"days": 9})
+    assert list(shorter) == ["history_hidden", "history_moved", "history_days"]
+    assert shorter["history_hidden"].startswith("1 of the records")
+    assert shorter["history_moved"].startswith("2 of the records")
+    assert "9 days" in shorter["history_days"]
+    assert list(await effects(history={"enabled": False})) == ["history_hidden", "history_off"]
+    every = await effects(monthly_reports=False, dontlog=["to", "message"])
+    assert list(every) == ["reports_off", "dontlog_more"]
+    assert "`message` and `to`" in every["dontlog_more"]
+    await put(service, customer, history={"enabled": False}, monthly_reports=False, dontlog="from")
+    back = await effects(**DEFAULT)
+    assert list(back) == ["history_on", "reports_on", "dontlog_less"]
+    _, shown = await service.call("GET", SETTINGS, customer)
+    assert (shown["monthly_reports"], shown["dontlog"]) == (False, ["from"])
+
+
+async def test_what_the_account_omits_is_in_no_record_posted_afterwards(service, keys):
+    """From the answer on; beside what the record itself says; the legal part is untouched."""
+    ingest, customer = keys
+    parts = {"from": "Acme", "to": "+46701234567", "message": "hello"}
+    await service.post(ingest, service.record("before", **parts))
+    changed = await put(service, customer, dontlog=["message", "from", "message"])
+    assert changed["dontlog"] == ["message", "from"]
+    await service.post(ingest, service.record("after", **parts))
+    await service.post(ingest, service.record("both", dontlog="to", **parts))
+    _, page = await service.call("GET", "/v1/accounts/acme/history", customer)
+    stored = {r["id"]: {n: r[n] for n in parts if n in r} for r in page["data"]}
+    assert stored == {"before": parts, "after": {"to": parts["to"]}, "both": {}}
+    assert (await put(service, service.operator_key, dontlog=[]))["dontlog"] == []
+    await service.post(ingest, service.record("again", **parts))
+    _, record = await service.call("GET", "/v1/accounts/acme/history/again", customer)
+    assert {n: record[n] for n in parts} == parts
+    async with superuser(service) as connection:
+        assert (
+            await connection.fetchval("SELECT count(*) FROM traffic_record WHERE sender = 'Acme'")
+            == 4
+        )
 
 
 async def test_each_change_is_kept_with_who_made_it(service, keys):

@@ -6,7 +6,10 @@ from trafficlog.config import PREFIX, Config
 from trafficlog.errors import InvalidValueError
 
 SETTINGS = fields(Config)
-UNITS = ("max", "seconds", "minutes", "hours", "days", "ms", "records", "connections")
+UNITS = (
+    *("max", "seconds", "minutes", "hours", "days", "ms", "per_second"),
+    *("records", "connections", "requests", "proxies"),
+)
 
 
 def test_every_setting_says_what_it_does_and_its_unit():

@@ -118,6 +118,31 @@ class Erase:
 
 
 @dataclass(frozen=True)
+class Want:
+    """The customer wants erased what a filter means, or everything."""
+
+    account: str
+    what: str
+    which: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps of an erasure that is under way, each of so many rows."""
+
+    which: int
+    rows: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """An erasure is cancelled."""
+
+    which: int
+
+
+@dataclass(frozen=True)
 class Run:
     """A retention run."""
 
@@ -190,6 +215,9 @@ Command = (
     | Release
     | Extend
     | Erase
+    | Want
+    | Work
+    | Cancel
     | Run
     | Begin
     | Destroy
@@ -258,6 +286,8 @@ placing = st.builds(
 )
 ending = st.builds(Release, SOME) | st.builds(Extend, SOME, st.integers(1, 300))
 erasing = st.builds(Erase, ACCOUNTS, RECORDS)
+wanting = st.builds(Want, ACCOUNTS, st.sampled_from(["everything", "from", "status", "days"]), SOME)
+working = st.builds(Work, SOME, st.integers(1, 3), st.integers(1, 4))
 STEPS = ("begun", "pending", "detached", "settled", "undone", "dropped")
 beginning = st.builds(Begin, SOME, st.sampled_from(STEPS))
 destroying = st.builds(Destroy, st.integers(1, 2))
@@ -279,6 +309,9 @@ anything = st.one_of(
     placing,
     ending,
     erasing,
+    wanting,
+    working,
+    st.builds(Cancel, SOME),
     running,
     beginning,
     destroying,
@@ -293,6 +326,10 @@ groups = st.one_of(
     st.tuples(ingest, ingest),
     st.tuples(setting, step, anything),
     st.tuples(placing, erasing),
+    st.tuples(wanting, working, anything, working),
+    st.tuples(wanting, setting, step, working, working),
+    st.tuples(placing, wanting, st.one_of(later, ending, ingest), working, working),
+    st.tuples(wanting, st.builds(Ripen), beginning, working, running),
     st.tuples(st.builds(Ripen), beginning, anything),
     st.tuples(st.builds(Ripen), placing, beginning, ending, running),
     st.tuples(st.builds(Ripen), beginning, placing, beginning, running),

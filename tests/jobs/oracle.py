@@ -16,6 +16,8 @@ AHEAD = timedelta(minutes=10)
 STATES = ("created", "sent", "delivered", "failed")
 TRAFFIC, HISTORY = "traffic_record", "history_record"
 
+# Sorts after every id.
+LAST = "\x7f"
 # Account, instant of creation, id: what makes two reports the same record.
 Key = tuple[str, datetime, str]
 
@@ -93,6 +95,28 @@ class Hold:
 
 
 @dataclass
+class Erasure:
+    """What a customer wants erased: of what was created within (start, end]."""
+
+    account: str
+    start: datetime
+    end: datetime
+    sender: str | None = None
+    status: str | None = None
+    reached: tuple[datetime, str] = (datetime.min.replace(tzinfo=UTC), "")
+    erased: int = 0
+    over: bool = False
+
+    def covers(self, key: Key) -> bool:
+        """Whether it is about when a row was created, and for whom."""
+        return key[0] == self.account and self.start < key[1] <= self.end
+
+    def means(self, row: Row) -> bool:
+        """Whether the filter fits."""
+        return self.sender in (None, row.sender) and self.status in (None, row.status)
+
+
+@dataclass
 class Oracle:
     """The whole store at ``now``."""
 
@@ -102,6 +126,7 @@ class Oracle:
     history: dict[Key, Row] = field(default_factory=dict)
     copies: dict[tuple[str, Key], Row] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
     # Per class what records created from an instant on are kept for, oldest first.
     policies: dict[str, list[tuple[datetime, timedelta]]] = field(
         default_factory=lambda: {
@@ -233,7 +258,40 @@ class Oracle:
             self._destroy(HISTORY, gone, "erased")
         return len(gone)
 
+    def want(self, erasure: Erasure) -> int:
+        """The customer wants something erased; says how much of what it sees that is."""
+        setting = self.accounts[erasure.account]
+        erasure.end = min(erasure.end, self.now)
+        if setting.days is None:
+            erasure.start = self.now
+        else:
+            shown_after = self.now - setting.days * DAY
+            erasure.start = max(erasure.start, shown_after, setting.given_up or shown_after)
+        erasure.end = max(erasure.end, erasure.start)
+        erasure.reached = (erasure.start, LAST)
+        seen = self.visible(erasure.account)
+        return sum(erasure.covers(key) and erasure.means(row) for key, row in seen.items())
+
     # What time and jobs do.
+
+    def erase_step(self, erasure: Erasure, rows_max: int) -> None:
+        """Carries an erasure on by some rows, or finds that it is done."""
+        there = sorted(
+            (key[1:], key)
+            for key, row in self.history.items()
+            if erasure.covers(key) and not row.detached
+        )
+        if erasure.reached[0] < erasure.end:
+            left = [each for each in there if each[0] > erasure.reached][:rows_max]
+            gone = [key for _, key in left if erasure.means(self.history[key])]
+            if gone:
+                self._destroy(HISTORY, gone, "erased")
+            erasure.erased += len(gone)
+            erasure.reached = left[-1][0] if len(left) == rows_max else (erasure.end, LAST)
+        elif late := [place for place, key in there if erasure.means(self.history[key])]:
+            erasure.reached = (late[0][0] - timedelta(microseconds=1), LAST)
+        else:
+            erasure.over = True
 
     def step(self, name: str, rows_max: int) -> None:
         """Carries the move of an account on by some rows, in the order of their creation."""

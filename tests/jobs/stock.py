@@ -16,7 +16,8 @@ from trafficlog.retention import HistoryDays, HistoryOff
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.database import Database
 from trafficlog.store.debug_log import DebugLine
-from trafficlog.store.history import History, HistoryFilter
+from trafficlog.store.history import History
+from trafficlog.store.history_list import HistoryFilter
 from trafficlog.store.holds import Holds
 from trafficlog.store.ingest import Batch, Outcome, RecordWriter
 from trafficlog.store.retention import Retention, RunResult

@@ -80,8 +80,8 @@ async def test_a_hold_survives_the_customers_erasure(stock):
     await stocked(stock)
     await stock.hold(Selector(account="acme", record="m1"))
     history = History(stock.database)
-    _, erased = await history.erase(await stock.account_key(), RecordId("m1"), LATER)
-    assert erased == 1
+    erased = await history.erase(await stock.account_key(), RecordId("m1"), LATER)
+    assert erased.rows == 1
     assert await stock.visible(LATER) == ["m2"]
     assert await stock.held() == {("history_record", "m1")}
     assert [(e["rows"], e["held"]) for e in await stock.ledger("erased")] == [(1, 1)]

@@ -41,8 +41,9 @@ async def test_the_first_run_is_at_once_and_its_gauges_tell_of_it(stock):
     rounds = Rounds(stock)
     async with Retention(stock.dsn, rounds.config) as retention:
         await rounds.jobs.run_round(retention)
-    assert rounds.value("job_last_success_timestamp_seconds", job="retention") == START.timestamp()
-    assert rounds.value("job_failures_total", job="retention") == 0
+    for job in ("retention", "usage", "reports"):
+        assert rounds.value("job_last_success_timestamp_seconds", job=job) == START.timestamp()
+        assert rounds.value("job_failures_total", job=job) == 0
     assert rounds.value("holds_active") == 1
     for table in ("traffic_record", "history_record", "debug_log", "in_transit", "access_log"):
         assert rounds.value("partition_overdue_seconds", table=table) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import singledispatchmethod
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from asyncpg import LockNotAvailableError, ObjectNotInPrerequisiteStateError
 from hypothesis import HealthCheck, example, given, settings
 
 from tests.jobs import commands as c
-from tests.jobs.oracle import DAY, HISTORY, TRAFFIC, Hold, Key, Oracle, Row, Told
+from tests.jobs.oracle import DAY, HISTORY, TRAFFIC, Erasure, Hold, Key, Oracle, Row, Told
 from tests.jobs.stock import START, TICK, Stock, config
 from trafficlog.errors import ConflictError, NotFoundError
 from trafficlog.queries import queries
@@ -29,7 +29,9 @@ from trafficlog.records import STATUS_CODES, Report
 from trafficlog.retention import DataClass, HistoryDays, HistoryOff, RetentionPolicy
 from trafficlog.selector import Selector
 from trafficlog.store.accounts import Accounts
-from trafficlog.store.history import History, HistoryFilter
+from trafficlog.store.erasures import Erasures, Wanted
+from trafficlog.store.history import History
+from trafficlog.store.history_list import HistoryFilter
 from trafficlog.store.holds import Holds
 from trafficlog.store.ingest import Batch, RecordWriter
 from trafficlog.store.retention import Retention
@@ -38,8 +40,9 @@ from trafficlog.store.verify import verify, verify_ledger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-EXAMPLES = int(os.environ.get("TRAFFICLOG_STATE_MACHINE_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("TRAFFICLOG_STATE_MACHINE_EXAMPLES", "60"))
 MINUTE = timedelta(minutes=1)
+FIRST = datetime.min.replace(tzinfo=UTC)
 NUMBERS = ("+46701", "+46702", "+46703")
 WITHHELD_BITS = {"message": 1, "from": 2, "to": 4}
 ADDRESSES = (None, "192.0.2.1", "192.0.2.2")
@@ -65,6 +68,7 @@ BEGIN
     DELETE FROM purge_ledger;
     UPDATE purge_ledger_head SET seq = 0, hash = sha256('trafficlog purge ledger');
     DELETE FROM history_move;
+    DELETE FROM erasure;
     DELETE FROM account_setting_change;
     DELETE FROM account;
     DELETE FROM retention_policy WHERE effective_from > '-infinity';
@@ -89,8 +93,14 @@ class Machine:
     writers: list[RecordWriter] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     hold_ids: list[str] = field(default_factory=list)
+    erasure_ids: list[tuple[Any, str]] = field(default_factory=list)
     # What somebody could not see any more: it must not come back.
     hidden: set[Key] = field(default_factory=set)
+
+    @property
+    def erasures(self) -> Erasures:
+        """What customers want erased."""
+        return Erasures(self.stock.database, b"secret" * 6)
 
     @property
     def now(self) -> datetime:
@@ -276,11 +286,73 @@ class Machine:
         key = await self._known(command.account)
         erase = History(self.stock.database).erase(key, command.record, self.now)
         if expected := self.oracle.erase(command.account, command.record):
-            records, erased = await erase
-            assert (len(records), erased) == (expected, expected)
+            erased = await erase
+            assert (len(erased.records), erased.rows) == (expected, expected)
         else:
             with pytest.raises(NotFoundError):
                 await erase
+
+    @do.register
+    async def _(self, command: c.Want) -> None:
+        key = await self._known(command.account)
+        if sum(not e.over for e in self.oracle.erasures) >= config().erasures_open_max:
+            return
+        wanted = Erasure(command.account, FIRST, self.now)
+        chosen = None
+        match command.what:
+            case "from":
+                wanted.sender = NUMBERS[command.which % 3]
+                chosen = HistoryFilter(sender=wanted.sender)
+            case "status":
+                wanted.status = ("sent", "delivered")[command.which % 2]
+                chosen = HistoryFilter(status=wanted.status)
+            case "days":
+                wanted.start = self.now - command.which * 7 * DAY
+                before = self.now - command.which * DAY
+                wanted.end = before - TICK
+                chosen = HistoryFilter(after=wanted.start, before=before)
+        found = self.oracle.want(wanted)
+        erasure = await self.erasures.start(key, Wanted(chosen), self.now)
+        assert erasure.found == found
+        self.oracle.erasures.append(wanted)
+        self.erasure_ids.append((key, erasure.id))
+
+    def _erasure(self, which: int) -> tuple[Erasure, Any, str] | None:
+        """One of those that are under way: for the oracle, of which account, and its id."""
+        known = [
+            (wanted, *ids)
+            for wanted, ids in zip(self.oracle.erasures, self.erasure_ids, strict=True)
+            if not wanted.over
+        ]
+        return known[which % len(known)] if known else None
+
+    @do.register
+    async def _(self, command: c.Work) -> None:
+        found = self._erasure(command.which)
+        if found is None:
+            return
+        wanted, key, erasure_id = found
+        for _ in range(command.steps):
+            if wanted.over:
+                break
+            self.oracle.erase_step(wanted, command.rows)
+            row = await queries.erase_step(
+                self.retention.connection,
+                erasure_id=erasure_id,
+                at=self.now,
+                rows_max=command.rows,
+                width=2048 * DAY,
+            )
+            assert row["state"] == ("done" if wanted.over else "running")
+        assert (await self.erasures.get(key, erasure_id)).erased == wanted.erased
+
+    @do.register
+    async def _(self, command: c.Cancel) -> None:
+        found = self._erasure(command.which)
+        if found is not None:
+            wanted, key, erasure_id = found
+            wanted.over = True
+            await self.erasures.cancel(key, erasure_id, self.now)
 
     @do.register
     async def _(self, _: c.Run) -> None:
@@ -574,6 +646,13 @@ ONE = c.Ingest((c.Sent("a", "m1", 0),))
 # A hold that ends at the very instant of the run.
 @example(
     [ONE, c.Place("account", 0, 200), c.Ripen(), c.Run(), c.Reach("hold", 0, 0), c.Run()],
+)
+# What comes in late behind the place that an erasure has reached goes as well.
+@example(
+    [
+        *(ONE, c.Want("a", "everything", 0), c.Work(0, 3, 2)),
+        *(c.Ingest((c.Sent("a", "m2", 5),)), c.Work(0, 3, 3)),
+    ],
 )
 # A report that comes in when the drop of its history has begun: the copy has it.
 @example(

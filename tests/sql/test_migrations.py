@@ -121,3 +121,33 @@ async def test_another_database_of_the_server_may_have_made_the_roles(server_dsn
     finally:
         await administer(server_dsn, f"DROP DATABASE {other} WITH (FORCE)")
     assert all(len(r.applied) == len(migrate.migrations()) for r in results)
+
+
+async def test_no_report_is_made_of_a_month_that_was_counted_in_part(empty_database, monkeypatch):
+    """An account that was there before reports gets them from its first whole month of usage on."""
+    known = migrate.migrations()
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate, "migrations", lambda: known[:10])
+        await migrate.migrate(empty_database)
+    counted_from = "UPDATE trafficlog.schema_migration SET applied_at = '2026-10-31T23:59:59Z'"
+    account = (
+        "INSERT INTO trafficlog.account (account_id, created_at, history_days, history_days_min,"
+        " history_days_max) VALUES ('acme', now(), 90, 90, 90)"
+    )
+    usage = (
+        "INSERT INTO trafficlog.usage_statistic SELECT 1, month, 1, 2, 3, 1, 1, 0, 0"
+        " FROM unnest('{2026-09-01,2026-10-31,2026-11-01}'::date[]) month"
+    )
+    for statement in (f"{counted_from} WHERE version = 10", account, usage):
+        await administer(empty_database, statement)
+    await migrate.migrate(empty_database)
+    connection = await asyncpg.connect(
+        empty_database, server_settings={"search_path": "trafficlog"}
+    )
+    for month in (9, 10, 11):
+        await connection.execute(
+            f"SELECT make_reports('2026-{month:02}-01', '2027-03-01Z', '2026-12-01Z', 10)"
+        )
+    made = await connection.fetch("SELECT month FROM monthly_report")
+    await connection.close()
+    assert [str(row["month"]) for row in made] == ["2026-11-01"]

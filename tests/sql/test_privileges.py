@@ -9,6 +9,14 @@ EVERYBODY_READS = {name: {"SELECT"} for name in (*CLOSED_SETS, "schema_migration
 
 MERGED = "updated_at delivered_at duration parts cost status withheld"
 TEXTS = "sender recipient owner tags message"
+ERASURE = (
+    "everything fields filter found erased kinds oldest_day newest_day last_expiry reports"
+    " reports_erased run_seconds backup_days repeat_key repeat_body"
+)
+ERASURE_ASKED = (
+    "erasure_id account_key accepted_at everything fields filter created_after created_up_to"
+    " found reports run_seconds backup_days repeat_key repeat_body"
+)
 
 # What each role may do, table by table. A new grant must be written down here, with its reason
 # in the review; what is not named is not allowed.
@@ -36,8 +44,14 @@ TABLES = {
     "trafficlog_customer": {
         **EVERYBODY_READS,
         "account": {"SELECT"},
+        # Not how far the work has come: that names a record.
+        "erasure": {
+            f"SELECT(erasure_id account_key state accepted_at started_at finished_at {ERASURE})",
+            f"INSERT({ERASURE_ASKED})",
+        },
         "history_move": {"SELECT(account_key changed_at)"},
         "history_record": {"SELECT"},
+        "monthly_report": {"SELECT"},
         "retention_policy": {"SELECT"},
         "usage_delta": {"SELECT"},
         "usage_statistic": {"SELECT"},
@@ -49,9 +63,13 @@ TABLES = {
         "account_setting_change": {"SELECT"},
         "api_key": {"SELECT", "INSERT", "UPDATE(revoked_at)"},
         "debug_log": {"SELECT"},
+        "ended_session": {"SELECT"},
         "held_record": {"SELECT"},
         "history_move": {"SELECT"},
+        "ingest_minute": {"SELECT"},
         "installation": {"SELECT"},
+        "job_run": {"SELECT"},
+        "look_up_catalogue": {"SELECT"},
         "partition_drop": {"SELECT"},
         "partition_register": {"SELECT"},
         "purge_ledger": {"SELECT"},
@@ -79,10 +97,13 @@ FUNCTIONS = {
         "settings_in_force",
     },
     "trafficlog_customer": {
+        "cancel_erasure",
         "change_settings",
         "current_account_key",
+        "delete_report",
         "end_session",
         "erase_history",
+        "history_page",
         "session_account",
     },
     "trafficlog_operator": {
@@ -90,6 +111,8 @@ FUNCTIONS = {
         "close_account",
         "covers",
         "current_account_key",
+        "describe_account",
+        "end_session",
         "held_counts",
         "note_access",
         "set_policy",

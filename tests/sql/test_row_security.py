@@ -81,7 +81,8 @@ async def test_an_erasure_reaches_the_present_account_alone(two_accounts):
     """erase_history goes by the account of the connection, whatever id it is given."""
     async with as_role(two_accounts, "trafficlog_customer", 1) as connection:
         erased = await connection.fetchval(
-            "SELECT erase_history('m1', ARRAY['2026-09-02Z'::timestamptz], '2026-11-21Z')"
+            "SELECT rows_erased"
+            " FROM erase_history('m1', ARRAY['2026-09-02Z'::timestamptz], '2026-11-21Z')"
         )
         assert erased == 1
     async with as_role(two_accounts, "trafficlog_customer", 2) as connection:
@@ -93,7 +94,8 @@ async def test_the_ledger_is_only_added_to(two_accounts, role):
     """Not even the owner changes, deletes or empties what the ledger says."""
     async with as_role(two_accounts, "trafficlog_customer", 1) as customer:
         await customer.fetchval(
-            "SELECT erase_history('m1', ARRAY['2026-09-02Z'::timestamptz], '2026-11-21Z')"
+            "SELECT rows_erased"
+            " FROM erase_history('m1', ARRAY['2026-09-02Z'::timestamptz], '2026-11-21Z')"
         )
     async with as_role(two_accounts, role) as connection:
         for statement in (
@@ -115,7 +117,9 @@ async def test_the_ledgers_hash_is_the_one_python_computes(two_accounts):
     async with as_role(two_accounts, "trafficlog_customer", 1) as customer:
         for record in ("m1", "m2", "m3"):
             await customer.fetchval(
-                "SELECT erase_history($1, ARRAY['2026-09-02Z'::timestamptz], now())", record
+                "SELECT rows_erased"
+                " FROM erase_history($1, ARRAY['2026-09-02Z'::timestamptz], now())",
+                record,
             )
     async with as_role(two_accounts, "trafficlog_operator") as operator:
         await operator.execute("SET timezone = 'Asia/Kathmandu'")

@@ -5,9 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from tests.jobs.stock import until
 from tests.store.helpers import NOW, at, opened, report
 from trafficlog.errors import DatabaseUnavailableError
+from trafficlog.store import history as history_module
+from trafficlog.store.history import History
+from trafficlog.store.history_list import HistoryFilter
 from trafficlog.store.ingest import RecordWriter
+from trafficlog.store.retention import Retention
 
 ROADS = pytest.mark.parametrize("updated", [None, at(1)], ids=["first road", "second road"])
 
@@ -47,6 +52,91 @@ async def test_off_on_the_way_means_never_written(store, monkeypatch, updated):
     assert await store.write(report("m1", updated=updated), report("m2")) == (2, 0, 0)
     assert await store.history("id <> 'm0'") == []
     assert len(await store.traffic()) == 3
+
+
+@ROADS
+async def test_what_the_account_omits_on_the_way_is_not_written(store, monkeypatch, updated):
+    """A batch encoded before the change is encoded anew without the fields."""
+    await store.write(report("m0"))
+    change_between(monkeypatch, lambda: store.set_withheld(5))
+    assert await store.write(report("m1", message="secret", updated=updated)) == (1, 0, 0)
+    [row] = await store.history("id = 'm1'")
+    assert (row["withheld"], row["message"], row["sender"], row["recipient"]) == (
+        5,
+        None,
+        "Acme",
+        None,
+    )
+    [legal] = await store.traffic("id = 'm1'")
+    assert legal["recipient"] == "+46701234567"
+
+
+async def test_a_later_state_takes_nothing_and_brings_nothing_that_is_omitted(store):
+    """What was stored before the change stays; what comes after it is not added, and not later."""
+    await store.write(report("had", message="old"), report("had-not"))
+    await store.set_withheld(7)
+    later = {"message": "new", "status": "delivered", "updated": at(1)}
+    await store.write(report("had", **later), report("had-not", **later), report("m1", **later))
+    rows = {r["id"]: (r["message"], r["sender"], r["withheld"]) for r in await store.history()}
+    assert rows == {"had": ("old", "Acme", 0), "had-not": (None, "Acme", 0), "m1": (None, None, 7)}
+    await store.set_withheld(0)
+    await store.write(report("m1", message="newer", updated=at(2)), report("m2", message="newer"))
+    rows = {r["id"]: (r["message"], r["sender"]) for r in await store.history()}
+    assert (rows["m1"], rows["m2"]) == ((None, None), ("newer", "Acme"))
+
+
+async def test_a_report_that_comes_again_is_no_change_though_the_account_omits(store):
+    """The record is known as it is: nothing is updated, and it counts as a duplicate."""
+    await store.write(report("m1", message="old"))
+    await store.set_withheld(7)
+    assert await store.write(report("m1", message="old")) == (0, 0, 1)
+    assert [r["message"] for r in await store.history()] == ["old"]
+
+
+async def test_accounts_in_one_batch_omit_each_their_own(store):
+    """Beside an account that omits, another one's records, on both roads, are whole."""
+    await store.write(report("m0"), report("x0", account="other"))
+    await store.set_withheld(1)
+    for n, updated in enumerate((None, at(1)), 1):
+        await store.write(
+            report(f"m{n}", message="secret", dontlog="to", updated=updated),
+            report(f"x{n}", account="other", message="kept", updated=updated),
+        )
+    rows = await store.history("id NOT IN ('m0', 'x0')")
+    assert sorted((r["id"][0], r["message"], r["withheld"]) for r in rows) == [
+        ("m", None, 5),
+        ("m", None, 5),
+        ("x", "kept", 0),
+        ("x", "kept", 0),
+    ]
+
+
+async def test_writing_while_the_account_begins_to_omit_leaves_no_field_afterwards(database):
+    """Two processes write while the setting changes: whatever is stored afterwards is without."""
+    async with opened(database, flush_attempts_max=100) as one, opened(database) as other:
+        await one.write(report("m0"))
+        stop = asyncio.Event()
+
+        async def write(store, name):
+            number = 0
+            while not stop.is_set():
+                number += 1
+                reports = [report(f"{name}-{number}-{n}", message="hello") for n in range(5)]
+                await store.write(*reports)
+
+        writers = [asyncio.create_task(write(one, "a")), asyncio.create_task(write(other, "b"))]
+        for bits in (1, 0, 3, 4, 0, 7):
+            await other.set_withheld(bits)
+            known = {r["id"] for r in await other.history()}
+            later = []
+            while not later:
+                later = [r for r in await other.history() if r["id"] not in known]
+            assert {r["withheld"] for r in later} == {bits}
+            assert {r["message"] is None for r in later} == {bool(bits & 1)}
+            assert {r["sender"] is None for r in later} == {bool(bits & 2)}
+            assert {r["recipient"] is None for r in later} == {bool(bits & 4)}
+        stop.set()
+        await asyncio.gather(*writers)
 
 
 async def test_settings_that_never_rest_end_in_an_error(store, monkeypatch):
@@ -187,3 +277,55 @@ async def test_tasks_of_one_process_share_the_cache(store):
     assert outcomes == [(10, 0, 0)] * 20
     assert await store.superuser.fetchval("SELECT count(*) FROM account") == 29
     assert len(await store.history()) == 200
+
+
+READS = {
+    "page": lambda history, key: history.page(key, HistoryFilter(kind="sms"), NOW, limit=10),
+    "total": lambda history, key: history.total(key, HistoryFilter(), NOW, rows_max=10),
+    "count": lambda history, key: history.count(key, NOW, created_up_to=NOW),
+    "record": lambda history, key: history.by_id(key, "m1", NOW),
+    "erasure": lambda history, key: history.erase(key, "m1", NOW),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_a_row_that_moves_while_it_is_looked_for_is_found(store, monkeypatch, name):
+    """The setting is changed, and the row moved, after the account was read and before the row."""
+    await store.write(report("m1"))
+    key = await store.account_key()
+    load = history_module.load_account
+    changes = []
+
+    async def lengthen():
+        await store.set_history(365)
+        async with Retention(store.dsn, store.database.config) as retention:
+            moved = (await retention.move(NOW, guard_clock=False)).rows_moved
+        assert moved == (name != "erasure")
+
+    async def is_changed_or_waits():
+        return changes[0].done() or await store.superuser.fetchval(
+            "SELECT count(*) > 0 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event = 'advisory'"
+        )
+
+    async def load_and_change(connection, wanted):
+        account = await load(connection, wanted)
+        if not changes:
+            changes.append(asyncio.create_task(lengthen()))
+            await until(is_changed_or_waits)
+        return account
+
+    monkeypatch.setattr(history_module, "load_account", load_and_change)
+    found = await READS[name](History(store.database), key)
+    await changes[0]
+    match name:
+        case "page":
+            assert [r.id for r in found.records] == ["m1"]
+        case "total":
+            assert (found.estimate, found.exact) == (1, True)
+        case "count":
+            assert found == 1
+        case "record":
+            assert found.id == "m1"
+        case _:
+            assert (found.rows, await store.history()) == (1, [])

@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from trafficlog.api.query import instant
-from trafficlog.api.routes import Route, scopes
+from trafficlog.api.negotiation import preferred
+from trafficlog.api.parameters import InstantParameter
+from trafficlog.api.routes import JSON, Answer, Route, scopes
 from trafficlog.api.services import PRINCIPAL
+from trafficlog.api.staff_schemas import SignedCertificate
 from trafficlog.certificate import Period
 from trafficlog.certificate_page import CertificatePage
-from trafficlog.errors import InvalidValueError
+from trafficlog.errors import SigningKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
     from trafficlog.api.services import Services
 
 log = structlog.get_logger()
 
-PARAMETERS: Final = ("from", "to")
+FROM: Final = InstantParameter(
+    "from", "When the period begins.", required=True, example="2026-10-01T00:00:00Z"
+)
+TO: Final = InstantParameter(
+    "to", "When it ends; it lies in the past.", required=True, example="2026-11-01T00:00:00Z"
+)
+HTML: Final = "text/html"
 PAGE: Final = CertificatePage()
 HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
@@ -31,7 +36,7 @@ async def get_certificate(request: web.Request, services: Services) -> web.Respo
     """Issues a certificate of a period that has ended."""
     now = services.clock.now()
     period = Period.ended(
-        _required(request.query, "from"), _required(request.query, "to"), now, names=PARAMETERS
+        FROM.demand(request.query), TO.demand(request.query), now, names=(FROM.name, TO.name)
     )
     signed = await services.certificates.issue(period, now)
     log.info(
@@ -41,44 +46,33 @@ async def get_certificate(request: web.Request, services: Services) -> web.Respo
         upper=period.upper.isoformat(),
         digest=signed.digest,
     )
-    if wants_page(request.headers.get("Accept", "")):
+    if preferred(request.headers.get("Accept", ""), (JSON, HTML)) == HTML:
         return web.Response(
             text=PAGE.html(signed),
-            content_type="text/html",
+            content_type=HTML,
             headers={**HEADERS, "Content-Security-Policy": PAGE.content_security_policy},
         )
     # As it was signed, byte for byte, so that it can be checked without a reader of JSON.
     return web.Response(body=signed.text, content_type="application/json", headers=HEADERS)
 
 
-def wants_page(accept: str) -> bool:
-    """Whether a page is asked for by name, and liked better than JSON (RFC 9110, 12.5.1)."""
-    liked = {"text/html": 0.0, "application/json": 0.0}
-    for each in accept.lower().split(","):
-        media_type, *parameters = (part.strip() for part in each.split(";"))
-        if media_type in liked:
-            liked[media_type] = _quality(parameters)
-    return liked["text/html"] > liked["application/json"]
-
-
-def _quality(parameters: list[str]) -> float:
-    for each in parameters:
-        name, _, value = each.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
-
-
-def _required(query: Mapping[str, str], name: str) -> datetime:
-    at = instant(query, name)
-    if at is None:
-        raise InvalidValueError(name, None, "is required", reason_code="missing")
-    return at
-
-
 ROUTES: Final = (
-    Route("GET", "/v1/certificates", get_certificate, scopes("operator", "officer"), PARAMETERS),
+    Route(
+        "GET",
+        "/v1/certificates",
+        get_certificate,
+        scopes("operator", "officer"),
+        (FROM, TO),
+        group="Operation",
+        text="What was destroyed in the period by what the ledger says, signed (Ed25519). "
+        "`Accept: text/html` gets it as a page to print.",
+        answers=(
+            Answer(
+                "The certificate, byte for byte as it was signed.",
+                {JSON: (SignedCertificate,), "text/html": ()},
+                headers={"Vary": "Accept"},
+            ),
+        ),
+        errors=(SigningKeyError,),
+    ),
 )

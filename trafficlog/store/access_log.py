@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from trafficlog.queries import queries, rows
+from trafficlog.store.database import transaction
 
 if TYPE_CHECKING:
     from trafficlog.store.database import Database
@@ -65,7 +66,7 @@ class AccessLog:
     ) -> AccessPage:
         """At most ``limit`` entries between two times (both exclusive) from ``start`` on."""
         position = start or AccessPosition()
-        async with self._database.officer() as connection, connection.transaction():
+        async with self._database.officer() as connection, transaction(connection):
             found = await rows(
                 queries.access_entries(
                     connection,

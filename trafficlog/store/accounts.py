@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +13,81 @@ from trafficlog.retention import (
     AHEAD_MAX,
     DataClass,
     HistoryDays,
+    HistoryOff,
+    HistoryRule,
     HistorySetting,
     PolicyBook,
     RetentionPolicy,
     check_policy,
 )
-from trafficlog.store.history import Account, load_account
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from trafficlog.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as its customer and operators see it."""
+
+    key: AccountKey
+    id: str
+    created_at: datetime
+    setting: HistorySetting
+    gone_up_to: datetime | None
+    days_min: int
+    days_max: int
+    monthly_reports: bool
+    # What history omits of every new record: bits as in `withheld`.
+    withheld: int
+    display_name: str | None
+    # ISO 4217; costs are in 1/10000 of it.
+    currency: str | None
+    closed_at: datetime | None
+    moving_since: datetime | None
+    # Goes up with every change of its settings.
+    settings_epoch: int
+
+    @property
+    def rule(self) -> HistoryRule:
+        """What of its history exists."""
+        return HistoryRule(self.setting, self.gone_up_to)
+
+
+def account_from(row: Any) -> Account:
+    """An account from its row."""
+    days = row["history_days"]
+    return Account(
+        key=AccountKey(row["account_key"]),
+        id=row["account_id"],
+        created_at=row["created_at"],
+        setting=HistoryOff() if days is None else HistoryDays(days),
+        gone_up_to=row["history_after"],
+        days_min=row["history_days_min"],
+        days_max=row["history_days_max"],
+        monthly_reports=row["monthly_reports"],
+        withheld=row["withheld"],
+        display_name=row["display_name"],
+        currency=row["currency"],
+        closed_at=row["closed_at"],
+        moving_since=row["moving_since"],
+        settings_epoch=row["settings_epoch"],
+    )
+
+
+async def load_account(connection: Any, key: AccountKey) -> Account:
+    """The account of this key.
+
+    Raises:
+        NotFoundError: there is none that this connection may see.
+    """
+    row = await queries.account_of_key(connection, account_key=key)
+    if row is None:
+        raise NotFoundError("there is no such account")
+    return account_from(row)
 
 
 class Accounts:
@@ -80,13 +144,18 @@ class Accounts:
     async def change(
         self,
         key: AccountKey,
-        setting: HistorySetting,
+        setting: HistorySetting | None = None,
         *,
-        monthly_reports: bool,
+        monthly_reports: bool | None = None,
+        withheld: int | None = None,
         now: datetime,
         by: str,
+        check: Callable[[Account], None] = lambda _: None,
     ) -> Account:
-        """Sets an account's settings and gives it as it is then.
+        """Sets an account's settings and gives it as it is then; None leaves one as it is.
+
+        ``check`` may refuse by an error when the account is not as it was thought to be; nobody
+        changes it between that and the change.
 
         From the return on no reader sees a row that the new setting hides, and no
         record is written under the old one.
@@ -95,19 +164,42 @@ class Accounts:
             ConflictError: the account is closed.
         """
         async with self._database.as_account(key, operator=True) as connection:
-            if (await load_account(connection, key)).closed_at is not None:
+            await queries.hold_settings(connection)
+            before = await load_account(connection, key)
+            if before.closed_at is not None:
                 raise ConflictError("the account is closed; its settings cannot be changed")
+            check(before)
             await queries.change_settings(
                 connection,
+                history=None if setting is None else isinstance(setting, HistoryDays),
                 days=setting.days if isinstance(setting, HistoryDays) else None,
                 reports=monthly_reports,
+                withheld=withheld,
                 at=now,
                 by=by,
             )
             return await load_account(connection, key)
 
+    async def describe(
+        self, key: AccountKey, *, name: str | None, currency: str | None, now: datetime, by: str
+    ) -> Account:
+        """Sets an account's name and currency, each checked; None leaves one, "" takes it away.
+
+        Raises:
+            ConflictError: the account is closed; its name was taken away then.
+        """
+        async with self._database.as_account(key, operator=True) as connection:
+            await queries.hold_settings(connection)
+            if (await load_account(connection, key)).closed_at is not None:
+                raise ConflictError("the account is closed; it cannot be described")
+            await queries.describe_account(connection, name=name, currency=currency, at=now, by=by)
+            return await load_account(connection, key)
+
     async def close(self, key: AccountKey, now: datetime, by: str) -> Account:
-        """Closes an account: its history goes, its keys are revoked; the law's part stays."""
+        """Closes an account: its history and its name go, its keys are revoked.
+
+        What the law has kept stays.
+        """
         async with self._database.as_account(key, operator=True) as connection:
             await queries.close_account(connection, account_key=key, at=now, by=by)
             return await load_account(connection, key)

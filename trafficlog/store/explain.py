@@ -14,8 +14,8 @@ import orjson
 from trafficlog.queries import queries, rows
 from trafficlog.records import AccountKey
 from trafficlog.retention import DataClass, HistoryDays, HistoryOff, PolicyBook, is_expired
+from trafficlog.store.accounts import Account, load_account
 from trafficlog.store.database import availability
-from trafficlog.store.history import Account, load_account
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:

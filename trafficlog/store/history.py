@@ -1,142 +1,63 @@
 """A customer's own history: reading it in pages, and erasing one record.
 
-The list is ordered by ``(created, id)``, newest first, and read in windows of
-creation time that grow backwards from the newest day until a page is full. The
-account knows the shortest and the longest period any of its rows can stand under,
-which bounds their expiry, so each window touches few partitions.
+The list is read in windows of creation time that grow backwards from the newest day until a page
+is full.
+
+A page of everything costs one round trip to the database: its window is worked out from the
+account as it was last seen, and the database refuses when its settings have changed since. For a
+page that a filter chooses, records are looked at in the same order; how many can be bounded, and
+the page is then short, or empty, and tells where to go on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+import json
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from trafficlog.errors import NotFoundError
+import asyncpg
+
+from trafficlog.errors import DatabaseUnavailableError, NotFoundError
 from trafficlog.queries import queries, rows
-from trafficlog.records import (
-    DIRECTION_CODES,
-    DIRECTION_NAMES,
-    KIND_CODES,
-    KIND_NAMES,
-    STATUS_CODES,
-    STATUS_NAMES,
-    AccountKey,
-    RecordId,
+from trafficlog.store.accounts import load_account
+from trafficlog.store.database import visible_key
+from trafficlog.store.history_list import ErasedRecords, Page, Position, Total, record_from
+from trafficlog.store.history_windows import (
+    FIRST_WINDOW,
+    WIDEST_WINDOW,
+    chosen,
+    growing,
+    span,
+    span_bounds,
+    whole,
 )
-from trafficlog.retention import AHEAD_MAX, HistoryDays, HistoryOff, HistoryRule, HistorySetting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from trafficlog.records import AccountKey, RecordId
+    from trafficlog.store.accounts import Account
     from trafficlog.store.database import Database
+    from trafficlog.store.history_list import HistoryFilter, HistoryRecord
 
-FIRST_WINDOW: Final = timedelta(days=1)
-LATEST: Final = datetime.max.replace(tzinfo=UTC)
-# Sorts after every id: ids are ASCII.
-AFTER_ALL_IDS: Final = "\x7f"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account as its customer and operators see it."""
-
-    key: AccountKey
-    id: str
-    created_at: datetime
-    setting: HistorySetting
-    gone_up_to: datetime | None
-    days_min: int
-    days_max: int
-    monthly_reports: bool
-    closed_at: datetime | None
-    moving_since: datetime | None
-
-    @property
-    def rule(self) -> HistoryRule:
-        """What of its history exists."""
-        return HistoryRule(self.setting, self.gone_up_to)
+# What a filter chooses is mostly rare.
+FIRST_SEARCHED: Final = timedelta(days=8)
+# For an account that was not seen yet, going by the others.
+WIDEST_GUESS: Final = timedelta(days=16)
+# By one statement, well within the time that a statement may take.
+ROWS_LOOKED_AT: Final = 100_000
+KNOWN_MAX: Final = 10_000
+ATTEMPTS_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRecord:
-    """One record of a customer's history, as it is shown."""
+class _Known:
+    """An account as it was last seen, and how wide a window held a page of its history."""
 
-    id: str
-    created: datetime
-    kind: str
-    direction: str
-    sender: str | None
-    recipient: str | None
-    status: str | None
-    updated: datetime | None
-    delivered: datetime | None
-    duration: int | None
-    parts: int | None
-    cost: int | None
-    owner: str | None
-    tags: list[str] | None
-    message: str | None
-    expires: datetime
-    # Where its row lies: later than ``expires`` while a shorter setting is still applying.
-    stored_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the list: what follows is older, or as old with a smaller id."""
-
-    created: datetime = LATEST
-    id: str = AFTER_ALL_IDS
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryFilter:
-    """What to list; None does not restrict. ``before`` and ``after`` are exclusive."""
-
-    kind: str | None = None
-    direction: str | None = None
-    status: str | None = None
-    sender: str | None = None
-    recipient: str | None = None
-    tag: str | None = None
-    after: datetime | None = None
-    before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Records of one page, and where the next one begins (None: there is none)."""
-
-    records: list[HistoryRecord] = field(default_factory=list)
-    next: Position | None = None
-
-
-def account_from(row: Any) -> Account:
-    """An account from its row."""
-    days = row["history_days"]
-    return Account(
-        key=AccountKey(row["account_key"]),
-        id=row["account_id"],
-        created_at=row["created_at"],
-        setting=HistoryOff() if days is None else HistoryDays(days),
-        gone_up_to=row["history_after"],
-        days_min=row["history_days_min"],
-        days_max=row["history_days_max"],
-        monthly_reports=row["monthly_reports"],
-        closed_at=row["closed_at"],
-        moving_since=row["moving_since"],
-    )
-
-
-async def load_account(connection: Any, key: AccountKey) -> Account:
-    """The account of this key.
-
-    Raises:
-        NotFoundError: there is none that this connection may see.
-    """
-    row = await queries.account_of_key(connection, account_key=key)
-    if row is None:
-        raise NotFoundError("there is no such account")
-    return account_from(row)
+    account: Account
+    width: timedelta
 
 
 class History:
@@ -144,6 +65,8 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[AccountKey, _Known] = {}
+        self._guess = FIRST_WINDOW
 
     async def page(
         self,
@@ -153,44 +76,99 @@ class History:
         *,
         limit: int,
         start: Position | None = None,
+        rows_max: int | None = None,
     ) -> Page:
-        """At most ``limit`` records from ``start`` on, newest first."""
+        """At most ``limit`` records from ``start`` on, newest first.
+
+        ``rows_max`` is how many records are looked at for what a filter chooses; None: all.
+
+        Raises:
+            NotFoundError: there is no such account.
+        """
         position = start or Position()
-        found: list[HistoryRecord] = []
-        async with self._database.as_account(key) as connection:
+        if wanted.chooses:
+            async with self._database.as_account(key, snapshot=True) as connection:
+                account = await load_account(connection, key)
+                await queries.take_in_order(connection)
+                bounds = growing(account, wanted, now, position, FIRST_SEARCHED)
+                ahead = (each | chosen(wanted) for each in bounds)
+                return await _search(connection, account, ahead, limit, rows_max)
+        for _ in range(ATTEMPTS_MAX):
+            remembered = self._known.get(key)
+            known = remembered or _Known(await self._account(key), self._guess)
+            try:
+                page = await self._list(known, wanted, now, position, limit)
+            except asyncpg.SerializationError:
+                self._known.pop(key, None)
+                continue
+            if page is not None or remembered is None:
+                return page or Page()
+            # By what is remembered nothing can be visible, so nothing was asked of the database.
+            self._known.pop(key, None)
+        raise DatabaseUnavailableError("the account's settings changed again and again")
+
+    async def total(
+        self, key: AccountKey, wanted: HistoryFilter, now: datetime, *, rows_max: int
+    ) -> Total:
+        """How many records a filter chooses: counted when they are few, else estimated.
+
+        When more than ``rows_max`` records would have to be looked at, the planner's estimate of
+        all records is multiplied by the share of those looked at that the filter chooses.
+        """
+        async with self._database.as_account(key, snapshot=True) as connection:
             account = await load_account(connection, key)
-            span = _span(account, now, wanted.after, wanted.before)
-            if span is None:
-                return Page()
-            oldest, newest = span
-            upper, width = min(newest, position.created), FIRST_WINDOW
-            while upper > oldest and len(found) <= limit:
-                lower = max(oldest, upper - width)
-                expires_from, expires_to = _expiry_bounds(account, lower, upper)
-                found += [
-                    _record(row, account)
-                    async for row in queries.history_window(
+            bounds = whole(account, wanted, now)
+            if bounds is None:
+                return Total(0, exact=True)
+            sample = await queries.history_sample(
+                connection, **bounds, **chosen(wanted), rows_max=rows_max + 1
+            )
+            looked_at, fit = sample["looked_at"], sample["fit"]
+            if looked_at <= rows_max:
+                return Total(fit, exact=True)
+            plan = json.loads(await queries.history_rows_expected(connection, **bounds))
+        expected = max(int(plan[0]["Plan"]["Plan Rows"]), looked_at)
+        return Total(round(expected * fit / looked_at), exact=False)
+
+    async def _account(self, key: AccountKey) -> Account:
+        async with self._database.as_account(key) as connection:
+            return await load_account(connection, key)
+
+    async def _list(
+        self, known: _Known, wanted: HistoryFilter, now: datetime, position: Position, limit: int
+    ) -> Page | None:
+        """A page of everything; None when no record can be visible.
+
+        Raises:
+            asyncpg.SerializationError: the account's settings have changed.
+        """
+        account = known.account
+        ahead = list(growing(account, wanted, now, position, known.width))
+        if not ahead:
+            return None
+        found: list[HistoryRecord] = []
+        async with self._database.customer() as connection:
+            for window in ahead:
+                got = await rows(
+                    queries.history_page(
                         connection,
-                        account_key=key,
-                        lower=lower,
-                        upper=upper,
-                        after_created=position.created,
-                        after_id=position.id,
-                        expires_from=expires_from,
-                        expires_to=expires_to,
-                        kind=_code(KIND_CODES, wanted.kind),
-                        direction=_code(DIRECTION_CODES, wanted.direction),
-                        status=_code(STATUS_CODES, wanted.status),
-                        sender=wanted.sender,
-                        recipient=wanted.recipient,
-                        tag=wanted.tag,
+                        visible_key=visible_key(account.key),
+                        **window,
+                        epoch=account.settings_epoch,
                         limit=limit + 1 - len(found),
                     )
-                ]
-                upper, width = lower, width * 2
-        more = len(found) > limit
-        records = found[:limit]
-        return Page(records, Position(records[-1].created, records[-1].id) if more else None)
+                )
+                found += [record_from(row, account) for row in got]
+                if len(found) > limit:
+                    break
+        page = _page(found, limit)
+        oldest = window["lower"] if page.next is None else page.next.created
+        width = min(max((ahead[0]["before_created"] - oldest) * 1.5, FIRST_WINDOW), WIDEST_WINDOW)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[account.key] = _Known(account, width)
+        self._guess = min(width, WIDEST_GUESS)
+        return page
 
     async def by_id(self, key: AccountKey, record: RecordId, now: datetime) -> HistoryRecord:
         """The newest record of this id.
@@ -208,119 +186,93 @@ class History:
         Raises:
             NotFoundError: there is none, or none any more.
         """
-        async with self._database.as_account(key) as connection:
+        async with self._database.as_account(key, snapshot=True) as connection:
             return await _records_of_id(connection, key, record, now)
 
     async def erase(
-        self, key: AccountKey, record: RecordId, now: datetime
-    ) -> tuple[list[HistoryRecord], int]:
-        """Erases the records of this id; gives what they were and how many rows went.
+        self, key: AccountKey, record: RecordId, now: datetime, *, kind: str | None = None
+    ) -> ErasedRecords:
+        """Erases the records of this id, of one kind alone if it is named.
 
         Raises:
             NotFoundError: there is none, or none any more.
         """
         async with self._database.as_account(key) as connection:
-            records = await _records_of_id(connection, key, record, now)
-            erased = await queries.erase_history(
+            # Where its rows can be follows from the settings, which must not change meanwhile.
+            await queries.keep_settings(connection)
+            records = [
+                each
+                for each in await _records_of_id(connection, key, record, now)
+                if kind in (None, each.kind)
+            ]
+            if not records:
+                raise NotFoundError("there is no such record in this account's history")
+            gone = await queries.erase_history(
                 connection, id=record, created=[r.created for r in records], at=now
             )
-        return records, erased
+        return ErasedRecords(records, gone["rows_erased"], gone["last_expiry"])
 
     async def count(self, key: AccountKey, now: datetime, *, created_up_to: datetime) -> int:
         """How many visible records were created up to an instant."""
-        async with self._database.as_account(key) as connection:
+        async with self._database.as_account(key, snapshot=True) as connection:
             account = await load_account(connection, key)
-            span = _span(account, now, None, None)
-            if span is None or created_up_to <= span[0]:
+            listed = span(account, now, None, None)
+            if listed is None or created_up_to <= listed[0]:
                 return 0
-            lower, upper = span[0], min(span[1], created_up_to)
-            expires_from, expires_to = _expiry_bounds(account, lower, upper)
-            return int(
-                await queries.history_count(
-                    connection,
-                    account_key=key,
-                    lower=lower,
-                    upper=upper,
-                    expires_from=expires_from,
-                    expires_to=expires_to,
+            bounds = span_bounds(account, listed[0], min(listed[1], created_up_to))
+            return int(await queries.history_count(connection, **bounds))
+
+
+async def _search(
+    connection: Any,
+    account: Account,
+    ahead: Iterator[dict[str, Any]],
+    limit: int,
+    rows_max: int | None,
+) -> Page:
+    """A page of what a filter chooses, in statements that each look at so many records."""
+    found: list[HistoryRecord] = []
+    looked_at = 0
+    for window in ahead:
+        place = Position(window["before_created"], window["before_id"])
+        through = False
+        while not through:
+            most = ROWS_LOOKED_AT if rows_max is None else min(ROWS_LOOKED_AT, rows_max - looked_at)
+            if most <= 0:
+                return Page(found, place)
+            before = {"before_created": place.created, "before_id": place.id}
+            got = await rows(
+                queries.history_scan(
+                    connection, **window | before, rows_max=most, limit=limit + 1 - len(found)
                 )
             )
+            found += [record_from(row, account) for row in got if row["fits"]]
+            if len(found) > limit:
+                return _page(found, limit)
+            through = not got or got[-1]["is_last"]
+            if got:
+                looked_at += got[-1]["place"]
+                place = Position(got[-1]["created_at"], got[-1]["id"])
+    return Page(found)
+
+
+def _page(found: list[HistoryRecord], limit: int) -> Page:
+    """The first of what was found; one more than fits tells that there is a next page."""
+    if len(found) <= limit:
+        return Page(found)
+    last = found[limit - 1]
+    return Page(found[:limit], Position(last.created, last.id))
 
 
 async def _records_of_id(
     connection: Any, key: AccountKey, record: RecordId, now: datetime
 ) -> list[HistoryRecord]:
     account = await load_account(connection, key)
-    span = _span(account, now, None, None)
+    listed = span(account, now, None, None)
     found = []
-    if span is not None:
-        lower, upper = span
-        expires_from, expires_to = _expiry_bounds(account, lower, upper)
-        found = await rows(
-            queries.history_by_id(
-                connection,
-                account_key=key,
-                id=record,
-                lower=lower,
-                upper=upper,
-                expires_from=expires_from,
-                expires_to=expires_to,
-            )
-        )
+    if listed is not None:
+        bounds = span_bounds(account, *listed)
+        found = await rows(queries.history_by_id(connection, **bounds, id=record))
     if not found:
         raise NotFoundError("there is no such record in this account's history")
-    return [_record(row, account) for row in found]
-
-
-def _span(
-    account: Account, now: datetime, after: datetime | None, before: datetime | None
-) -> tuple[datetime, datetime] | None:
-    """The creation times ``(oldest, newest]`` to be listed; None when nothing can be."""
-    oldest = account.rule.visible_after(now)
-    if oldest is None:
-        return None
-    newest = now + AHEAD_MAX
-    if before is not None:
-        if before <= oldest:
-            return None
-        newest = min(newest, before - timedelta(microseconds=1))
-    if after is not None:
-        oldest = max(oldest, after)
-    return (oldest, newest) if oldest < newest else None
-
-
-def _expiry_bounds(account: Account, lower: datetime, upper: datetime) -> tuple[datetime, datetime]:
-    return lower + timedelta(days=account.days_min), upper + timedelta(days=account.days_max)
-
-
-def _code(codes: dict[str, int], name: str | None) -> int | None:
-    return None if name is None else codes[name]
-
-
-def _record(row: Any, account: Account) -> HistoryRecord:
-    # A row that is still to be moved shows the expiry it has under the present setting.
-    setting = account.setting
-    expires = (
-        row["created_at"] + setting.retention_period
-        if isinstance(setting, HistoryDays)
-        else row["expires_at"]
-    )
-    return HistoryRecord(
-        id=row["id"],
-        created=row["created_at"],
-        kind=KIND_NAMES[row["kind"]],
-        direction=DIRECTION_NAMES[row["direction"]],
-        sender=row["sender"],
-        recipient=row["recipient"],
-        status=STATUS_NAMES.get(row["status"]),
-        updated=row["updated_at"],
-        delivered=row["delivered_at"],
-        duration=row["duration"],
-        parts=row["parts"],
-        cost=row["cost"],
-        owner=row["owner"],
-        tags=row["tags"],
-        message=row["message"],
-        expires=expires,
-        stored_until=row["expires_at"],
-    )
+    return [record_from(row, account) for row in found]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -14,11 +14,16 @@ from trafficlog.holds import AbuseHold, check_end, check_purpose, check_reason
 from trafficlog.queries import queries, rows
 from trafficlog.selector import Selector
 from trafficlog.store.access_log import note_access
+from trafficlog.store.database import transaction
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from trafficlog.store.database import Database
+
+LATEST: Final = datetime.max.replace(tzinfo=UTC)
+# Sorts after every id: they are hexadecimal.
+AFTER_ALL_IDS: Final = "g"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Holds:
         check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
         selector = selector.normal()
         hold_id = secrets.token_hex(6)
-        async with self._database.operator() as connection, connection.transaction():
+        async with self._database.operator() as connection, transaction(connection):
             account_key = None
             if selector.account is not None:
                 account_key = await queries.account_key_of(connection, account_id=selector.account)
@@ -95,7 +100,7 @@ class Holds:
         Raises:
             NotFoundError: there is no such hold in force.
         """
-        async with self._database.operator() as connection, connection.transaction():
+        async with self._database.operator() as connection, transaction(connection):
             if await queries.release_hold(connection, hold_id=hold_id, at=now, by=by) is None:
                 raise _not_in_force(hold_id)
             hold = _hold(await queries.hold(connection, hold_id=hold_id))
@@ -110,7 +115,7 @@ class Holds:
             InvalidValueError: the end is not acceptable.
         """
         check_end(ends_at, now, timedelta(days=self._database.config.hold_days_max))
-        async with self._database.operator() as connection, connection.transaction():
+        async with self._database.operator() as connection, transaction(connection):
             # Alone, as it is placed: a destruction that took it for ended is not overtaken.
             await queries.lock_holds_alone(connection)
             if (
@@ -139,6 +144,29 @@ class Holds:
         """All holds, newest first."""
         async with self._staff(officer=officer) as connection:
             return [_hold(row) for row in await rows(queries.holds(connection))]
+
+    async def page(
+        self,
+        *,
+        is_active: bool,
+        now: datetime,
+        limit: int,
+        after: tuple[datetime, str] | None = None,
+    ) -> list[AbuseHold]:
+        """Holds in force, or those that are over, newest first; ``after`` one placed then."""
+        after_at, after_id = after or (LATEST, AFTER_ALL_IDS)
+        async with self._database.operator() as connection:
+            found = await rows(
+                queries.holds_page(
+                    connection,
+                    is_active=is_active,
+                    now=now,
+                    after_at=after_at,
+                    after_id=after_id,
+                    limit=limit,
+                )
+            )
+        return [_hold(row) for row in found]
 
     async def active(self, now: datetime) -> int:
         """How many holds are in force."""
@@ -171,7 +199,7 @@ class Holds:
             raise InvalidValueError(
                 "reason", None, "is required to read legal copies", reason_code="missing"
             )
-        async with self._staff(officer=officer) as connection, connection.transaction():
+        async with self._staff(officer=officer) as connection, transaction(connection):
             row = await queries.hold(connection, hold_id=hold_id)
             if row is None:
                 raise NotFoundError(f"there is no hold {hold_id!r}", hold=hold_id)

@@ -20,11 +20,13 @@ from trafficlog.queries import queries, rows
 from trafficlog.retention import check_clock
 from trafficlog.store.database import availability, connect
 from trafficlog.store.drops import Dropped, Drops, retried
+from trafficlog.store.erasing import Erasing, ErasingResult
+from trafficlog.store.reports import make_due
 from trafficlog.store.sealing import Sealing
 from trafficlog.store.state import State, read_state
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from trafficlog.config import Config
     from trafficlog.partitions import Bounds, Partition
@@ -82,6 +84,11 @@ class Retention:
     def drops(self) -> Drops:
         """The drops of single partitions."""
         return Drops(self.connection, self._config)
+
+    @property
+    def erasing(self) -> Erasing:
+        """The erasures that customers ask for."""
+        return Erasing(self.connection, self._config)
 
     @property
     def connection(self) -> asyncpg.Connection:
@@ -174,6 +181,7 @@ class Retention:
             result.left_over = max(0, len(due) - self._config.drops_in_a_run_max)
             await self._drop_due(due[: self._config.drops_in_a_run_max], now, result, progress)
             await self._attempt("held copies", result, self._destroy_released(now, result))
+            await self._attempt("old receipts", result, self.erasing.forget(now))
             await self._seal(planned, now, result)
         return result
 
@@ -328,6 +336,35 @@ class Retention:
                 total += int(taken)
                 if taken < self._config.usage_rows_max:
                     return total
+
+    async def erase(self, now: datetime, *, guard_clock: bool) -> ErasingResult:
+        """Carries on what customers want erased.
+
+        Raises:
+            ClockJumpError: the clock is not to be believed, which says what holds are in force;
+                nothing was done.
+        """
+        with availability():
+            if guard_clock:
+                self._check_clock(await queries.last_reference(self.connection), now)
+            return await self.erasing.run(now)
+
+    async def make_reports(self, now: datetime, *, guard_clock: bool) -> int:
+        """Makes the monthly reports that are due; of how many there was something to count.
+
+        Raises:
+            ClockJumpError: the clock is not to be believed; nothing was done.
+        """
+        with availability():
+            if guard_clock:
+                self._check_clock(await queries.last_reference(self.connection), now)
+            return await make_due(self.connection, now, self._config.report_accounts_max)
+
+    async def note_jobs(self, outcomes: Mapping[str, str | None], now: datetime) -> None:
+        """Notes how the last run of each job ended: what failed, or None when all was done."""
+        with availability():
+            for job, failure in outcomes.items():
+                await queries.note_job(self.connection, job=job, at=now, failure=failure)
 
     async def holds_active(self, now: datetime) -> int:
         """How many holds are in force."""

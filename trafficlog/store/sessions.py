@@ -40,3 +40,24 @@ class PageSessions:
             await queries.end_session(
                 connection, session_id=session_id, expires_at=expires_at, at=now
             )
+
+
+class OperatorSessions:
+    """Asks the database about the sessions of operators, in their role."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def principal(self, key_id: str, session_id: bytes) -> Principal | None:
+        """Who a session speaks for; None when its key is revoked or it was signed out."""
+        async with self._database.operator() as connection:
+            if not await queries.operator_session(connection, key_id=key_id, session_id=session_id):
+                return None
+        return Principal(key_id, "operator")
+
+    async def end(self, session_id: bytes, expires_at: datetime, now: datetime) -> None:
+        """Ends a session; it is remembered until it would have ended by itself."""
+        async with self._database.operator() as connection:
+            await queries.end_session(
+                connection, session_id=session_id, expires_at=expires_at, at=now
+            )
