@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.api.helpers import history, ids, refused, superuser
+from tests.api.helpers import history, ids, refused, superuser, until
 from tests.serving import utc
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
@@ -206,6 +206,26 @@ async def test_an_id_used_again_shows_its_newest_record(service, keys):
     _, receipt = await service.call("DELETE", f"{HISTORY}/m1", customer)
     assert receipt["erased"] == [{"data_class": "history_record", "rows": 3}]
     assert await ids(service, customer) == []
+
+
+async def nothing_moves(connection):
+    """Whether all changed settings are carried out."""
+    return await connection.fetchval("SELECT count(*) FROM history_move") == 0
+
+
+async def test_a_receipt_tells_of_the_trace_that_a_moved_row_left(service, keys):
+    """A row that stood under a longer setting left its bytes in that partition."""
+    ingest, customer = keys
+    now = service.clock.now()
+    await service.post(ingest, service.record())
+    for days in (365, 20):
+        await service.call(
+            "PUT", "/v1/accounts/acme/settings", customer, json={"history": {"days": days}}
+        )
+        async with superuser(service) as connection:
+            await until(lambda: nothing_moves(connection))
+    _, receipt = await service.call("DELETE", f"{HISTORY}/m1", customer)
+    assert utc(receipt["last_trace_gone_by"]) == now + timedelta(days=366, hours=1)
 
 
 async def test_an_erasure_gives_a_receipt(service, keys):

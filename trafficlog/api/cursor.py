@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from trafficlog.errors import InvalidValueError
-from trafficlog.store.history import Position
+from trafficlog.store.history_list import Position
 
 if TYPE_CHECKING:
     from trafficlog.records import AccountKey

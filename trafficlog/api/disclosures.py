@@ -8,20 +8,22 @@ from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any, Final
 
 from trafficlog.api.cursor import INSTANT_BYTES, packed, unpacked
+from trafficlog.api.paging import LINK_HEADER, next_link
+from trafficlog.api.parameters import CURSOR, PAGE_SIZE, InstantParameter
 from trafficlog.api.problems import json_response
 from trafficlog.api.query import (
-    SELECTOR_FIELDS,
-    instant,
     json_object,
     only,
     parse_selector,
     required_text,
     text_field,
-    whole_number,
 )
-from trafficlog.api.routes import Route, scopes
+from trafficlog.api.routes import Answer, Body, Route, scopes
+from trafficlog.api.schemas import names_of
 from trafficlog.api.services import PRINCIPAL
-from trafficlog.errors import InvalidValueError
+from trafficlog.api.staff_schemas import AccessPage, Disclosure
+from trafficlog.api.staff_schemas import DisclosureRequest as WantedDisclosure
+from trafficlog.errors import InvalidValueError, NotFoundError
 from trafficlog.store.access_log import AccessPosition
 from trafficlog.store.disclosures import DisclosureRequest, LegalPosition
 
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from trafficlog.store.disclosures import TrafficRecord
 
 DISCLOSURE_BYTES_MAX: Final = 65_536
-DISCLOSURE_FIELDS: Final = (*SELECTOR_FIELDS, "reason", "case_ref", "limit", "cursor")
-ACCESS_PARAMETERS: Final = ("after", "before", "limit", "cursor")
+AFTER: Final = InstantParameter("after", "Later than this only.")
+BEFORE: Final = InstantParameter("before", "Earlier than this only.")
 ACCESS_LIST: Final = "access-log"
 ACCOUNT_KEY_BYTES: Final = 8
 
@@ -44,7 +46,7 @@ async def post_disclosure(request: web.Request, services: Services) -> web.Respo
     """A page of the legal record for a lawful request; the access log notes it."""
     # In a body, and not in the address: proxies log addresses.
     wanted = json_object(await services.bodies.read(request, DISCLOSURE_BYTES_MAX))
-    only(wanted.keys(), DISCLOSURE_FIELDS, "field")
+    only(wanted.keys(), names_of(WantedDisclosure), "field")
     asked = DisclosureRequest(
         parse_selector(wanted), required_text(wanted, "reason"), required_text(wanted, "case_ref")
     )
@@ -83,21 +85,17 @@ async def get_access_log(request: web.Request, services: Services) -> web.Respon
     page = await services.access_log.page(
         by=request[PRINCIPAL].actor,
         now=services.clock.now(),
-        limit=whole_number(
-            query, "limit", services.config.page_records, services.config.page_records_max
-        ),
-        after=instant(query, "after"),
-        before=instant(query, "before"),
+        limit=PAGE_SIZE.read(query, services.config),
+        after=AFTER.read(query),
+        before=BEFORE.read(query),
         start=start,
     )
-    following = page.next
+    following = None
+    if page.next is not None:
+        following = services.cursors.sign(ACCESS_LIST, packed(page.next.at) + page.next.id.bytes)
     return json_response(
-        {
-            "data": [asdict(entry) for entry in page.entries],
-            "next": None
-            if following is None
-            else services.cursors.sign(ACCESS_LIST, packed(following.at) + following.id.bytes),
-        }
+        {"data": [asdict(entry) for entry in page.entries], "next": following},
+        headers=next_link(request, CURSOR.name, following),
     )
 
 
@@ -132,6 +130,24 @@ def _limit(wanted: Mapping[str, Any], services: Services) -> int:
 
 
 ROUTES: Final = (
-    Route("POST", "/v1/disclosures", post_disclosure, scopes("officer")),
-    Route("GET", "/v1/access-log", get_access_log, scopes("officer"), ACCESS_PARAMETERS),
+    Route(
+        "POST",
+        "/v1/disclosures",
+        post_disclosure,
+        scopes("officer"),
+        group="Disclosure",
+        text="The request is a body and no address, since proxies log addresses.",
+        body=Body.json(WantedDisclosure, bytes_max=DISCLOSURE_BYTES_MAX),
+        answers=(Answer.json("The page.", Disclosure),),
+        errors=(NotFoundError,),
+    ),
+    Route(
+        "GET",
+        "/v1/access-log",
+        get_access_log,
+        scopes("officer"),
+        (AFTER, BEFORE, PAGE_SIZE, CURSOR),
+        group="Disclosure",
+        answers=(Answer.json("The page.", AccessPage, headers=LINK_HEADER),),
+    ),
 )

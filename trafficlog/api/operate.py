@@ -8,20 +8,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from trafficlog.api.paging import LINK_HEADER, next_link
+from trafficlog.api.parameters import PAGE_SIZE, InstantParameter, NumberParameter, TextParameter
 from trafficlog.api.problems import json_response, problem
 from trafficlog.api.query import (
-    SELECTOR_FIELDS,
-    instant,
     instant_field,
     json_object,
     only,
     parse_selector,
     required_text,
-    whole_number,
 )
-from trafficlog.api.routes import PUBLIC, Route, scopes
+from trafficlog.api.routes import PUBLIC, Answer, Body, Route, scopes
+from trafficlog.api.schemas import Health, Readiness, names_of
 from trafficlog.api.services import PRINCIPAL
-from trafficlog.errors import InvalidValueError, TrafficlogError
+from trafficlog.api.staff_schemas import (
+    DebugLines,
+    HeldCopies,
+    Hold,
+    HoldList,
+    HoldWithCopies,
+    NewEnd,
+    NewHold,
+)
+from trafficlog.errors import (
+    DatabaseUnavailableError,
+    InvalidValueError,
+    NotFoundError,
+    TrafficlogError,
+)
 from trafficlog.queries import queries
 
 if TYPE_CHECKING:
@@ -31,9 +45,17 @@ if TYPE_CHECKING:
     from trafficlog.holds import AbuseHold
 
 HOLD_BYTES_MAX: Final = 65_536
-HOLD_FIELDS: Final = (*SELECTOR_FIELDS, "reason", "case_ref", "until")
-HELD_PARAMETERS: Final = ("after", "limit", "reason")
-DEBUG_PARAMETERS: Final = ("account", "record", "after", "before", "limit")
+HOLD_FIELDS: Final = names_of(NewHold)
+COPIES_AFTER: Final = NumberParameter("after", "Where the page begins: `next` of the one before.")
+LOOKING_REASON: Final = TextParameter(
+    "reason",
+    "Why; it stays in the access log. Officers must give one.",
+    example="the case goes to court",
+)
+DEBUG_ACCOUNT: Final = TextParameter("account", "Of this account only.", example="acme")
+DEBUG_RECORD: Final = TextParameter("record", "Of this record only.", example="m1")
+AFTER: Final = InstantParameter("after", "Not before this; without it 14 days back.")
+BEFORE: Final = InstantParameter("before", "Before this only.")
 DEBUG_WINDOW: Final = timedelta(days=14)
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -75,24 +97,20 @@ async def get_hold(request: web.Request, services: Services) -> web.Response:
 
 async def get_held_records(request: web.Request, services: Services) -> web.Response:
     """What a hold keeps: legal copies for officers, the others for operators; it is noted."""
-    limit = whole_number(request.query, "limit", 100, services.config.page_records_max)
-    after = 0
-    if "after" in request.query:
-        after = whole_number(request.query, "after", 0, 2**63 - 1)
+    limit = PAGE_SIZE.read(request.query, services.config)
     copies = await services.holds.copies(
         request.match_info["id"],
         by=request[PRINCIPAL].actor,
         now=services.clock.now(),
-        after=after,
+        after=COPIES_AFTER.read(request.query, services.config),
         limit=limit,
-        reason=request.query.get("reason"),
+        reason=LOOKING_REASON.read(request.query),
         officer=_is_officer(request),
     )
+    following = copies[-1].key if len(copies) == limit else None
     return json_response(
-        {
-            "data": [asdict(c) for c in copies],
-            "next": copies[-1].key if len(copies) == limit else None,
-        }
+        {"data": [asdict(c) for c in copies], "next": following},
+        headers=next_link(request, COPIES_AFTER.name, following),
     )
 
 
@@ -127,17 +145,15 @@ async def get_debug_logs(request: web.Request, services: Services) -> web.Respon
     """Debug lines of a time window, newest first."""
     query = request.query
     now = services.clock.now()
-    before = instant(query, "before") or now + timedelta(hours=1)
-    after = instant(query, "after") or now - DEBUG_WINDOW
+    before = BEFORE.read(query) or now + timedelta(hours=1)
+    after = AFTER.read(query) or now - DEBUG_WINDOW
     lines = await services.debug_log.lines(
         now,
-        account=query.get("account"),
-        record=query.get("record"),
+        account=DEBUG_ACCOUNT.read(query),
+        record=DEBUG_RECORD.read(query),
         after=after,
         before=before,
-        limit=whole_number(
-            query, "limit", services.config.page_records, services.config.page_records_max
-        ),
+        limit=PAGE_SIZE.read(query, services.config),
     )
     return json_response({"data": [asdict(line) for line in lines]})
 
@@ -183,20 +199,100 @@ def hold_shown(hold: AbuseHold, now: datetime) -> dict[str, Any]:
 
 
 ROUTES: Final = (
-    Route("POST", "/v1/holds", post_hold, scopes("operator")),
-    Route("GET", "/v1/holds", get_holds, scopes("operator", "officer")),
-    Route("GET", "/v1/holds/{id}", get_hold, scopes("operator", "officer")),
+    Route(
+        "POST",
+        "/v1/holds",
+        post_hold,
+        scopes("operator"),
+        group="Holds",
+        body=Body.json(NewHold, bytes_max=HOLD_BYTES_MAX),
+        answers=(
+            Answer.json(
+                "The hold, in force.", Hold, status=201, headers={"Location": "Where it is."}
+            ),
+        ),
+        errors=(NotFoundError,),
+    ),
+    Route(
+        "GET",
+        "/v1/holds",
+        get_holds,
+        scopes("operator", "officer"),
+        group="Holds",
+        answers=(Answer.json("The holds.", HoldList),),
+    ),
+    Route(
+        "GET",
+        "/v1/holds/{id}",
+        get_hold,
+        scopes("operator", "officer"),
+        group="Holds",
+        answers=(Answer.json("The hold.", HoldWithCopies),),
+        errors=(NotFoundError,),
+    ),
     Route(
         "GET",
         "/v1/holds/{id}/records",
         get_held_records,
         scopes("operator", "officer"),
-        HELD_PARAMETERS,
+        (COPIES_AFTER, PAGE_SIZE, LOOKING_REASON),
+        group="Holds",
+        answers=(Answer.json("The page.", HeldCopies, headers=LINK_HEADER),),
+        errors=(NotFoundError,),
     ),
-    Route("POST", "/v1/holds/{id}/release", release_hold, scopes("operator")),
-    Route("POST", "/v1/holds/{id}/extend", extend_hold, scopes("operator")),
-    Route("GET", "/v1/debug-logs", get_debug_logs, scopes("operator"), DEBUG_PARAMETERS),
-    Route("GET", "/healthz", get_healthz, PUBLIC),
-    Route("GET", "/readyz", get_readyz, PUBLIC),
-    Route("GET", "/metrics", get_metrics, scopes("metrics", "operator")),
+    Route(
+        "POST",
+        "/v1/holds/{id}/release",
+        release_hold,
+        scopes("operator"),
+        group="Holds",
+        text="The copies that it alone keeps are destroyed by the next run of retention.",
+        answers=(Answer.json("The hold, released.", Hold),),
+        errors=(NotFoundError,),
+    ),
+    Route(
+        "POST",
+        "/v1/holds/{id}/extend",
+        extend_hold,
+        scopes("operator"),
+        group="Holds",
+        body=Body.json(NewEnd, bytes_max=HOLD_BYTES_MAX),
+        answers=(Answer.json("The hold with its new end.", Hold),),
+        errors=(NotFoundError,),
+    ),
+    Route(
+        "GET",
+        "/v1/debug-logs",
+        get_debug_logs,
+        scopes("operator"),
+        (DEBUG_ACCOUNT, DEBUG_RECORD, AFTER, BEFORE, PAGE_SIZE),
+        group="Operation",
+        answers=(Answer.json("The lines.", DebugLines),),
+        errors=(NotFoundError,),
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        get_healthz,
+        PUBLIC,
+        group="Operation",
+        answers=(Answer.json("It does.", Health),),
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        get_readyz,
+        PUBLIC,
+        group="Operation",
+        answers=(Answer.json("They can.", Readiness),),
+        errors=(DatabaseUnavailableError,),
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        get_metrics,
+        scopes("metrics", "operator"),
+        group="Operation",
+        answers=(Answer.stream("The text format 0.0.4.", "text/plain"),),
+    ),
 )

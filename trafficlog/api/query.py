@@ -32,7 +32,7 @@ def only(given: Collection[str], known: Collection[str], what: str = "parameter"
             raise InvalidValueError(
                 name,
                 name,
-                f"is no {what} of this request; known are {', '.join(sorted(known))}",
+                f"is no {what} of this request; known are {', '.join(sorted(known)) or 'none'}",
                 reason_code="unknown",
             )
 

@@ -6,29 +6,31 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final
 
+from trafficlog.api.caching import json_tagged, tagged
+from trafficlog.api.customer_schemas import UsageList
 from trafficlog.api.history import account_of
-from trafficlog.api.problems import json_response
-from trafficlog.api.query import one_of
+from trafficlog.api.parameters import ChoiceParameter, DayParameter
 from trafficlog.api.routes import Route, scopes
 from trafficlog.errors import InvalidValueError
 from trafficlog.store.usage import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from aiohttp import web
 
     from trafficlog.api.services import Services
 
 DEFAULT_SPAN: Final = timedelta(days=29)
+BY: Final = ChoiceParameter("by", "What is summed up.", known=tuple(Unit), default=Unit.DAY)
+FIRST: Final = DayParameter("first", "The first day, in UTC; without it 30 days in all.")
+LAST: Final = DayParameter("last", "The last day, in UTC; without it today.")
 
 
 async def get_statistics(request: web.Request, services: Services) -> web.Response:
     """What the account used from the day ``first`` to the day ``last``, in UTC."""
     query = request.query
-    unit = Unit(one_of(query, "by", tuple(Unit)) or Unit.DAY)
-    last = _day(query, "last") or services.clock.now().date()
-    first = _day(query, "first") or max(last, date.min + DEFAULT_SPAN) - DEFAULT_SPAN
+    unit = Unit(BY.demand(query))
+    last = LAST.read(query) or services.clock.now().date()
+    first = FIRST.read(query) or max(last, date.min + DEFAULT_SPAN) - DEFAULT_SPAN
     longest = services.config.statistics_days_max
     if not 0 <= (last - first).days < longest:
         raise InvalidValueError(
@@ -39,21 +41,10 @@ async def get_statistics(request: web.Request, services: Services) -> web.Respon
         )
     key = await account_of(request, services)
     usage = await services.statistics.usage(key, unit, first, last)
-    return json_response(
-        {"by": unit, "first": first, "last": last, "data": [asdict(each) for each in usage]}
+    return json_tagged(
+        request,
+        {"by": unit, "first": first, "last": last, "data": [asdict(each) for each in usage]},
     )
-
-
-def _day(query: Mapping[str, str], name: str) -> date | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InvalidValueError(
-            name, text, "must be a day, as 2026-11-22", reason_code="bad_format"
-        ) from None
 
 
 ROUTES: Final = (
@@ -62,6 +53,8 @@ ROUTES: Final = (
         "/v1/accounts/{account}/statistics",
         get_statistics,
         scopes("customer", "operator"),
-        ("by", "first", "last"),
+        (BY, FIRST, LAST),
+        group="Usage",
+        answers=tagged("The usage.", UsageList),
     ),
 )
