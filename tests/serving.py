@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import orjson
 
+from tests.documented import check_documented
 from tests.records import GOOD
 from trafficlog.cli.composition import Where, service
 from trafficlog.clock import Clock
@@ -84,9 +86,14 @@ class Service:
             headers=({} if key is None else {"Authorization": f"Bearer {key}"}) | (headers or {}),
             **options,
         ) as response:
-            if "json" in response.content_type:
-                return response.status, await response.json(content_type=None)
-            return response.status, await response.text()
+            is_json = response.content_type in ("application/json", "application/problem+json")
+            text = await response.read()
+            body = orjson.loads(text) if is_json else text.decode(errors="replace")
+            media_type = response.content_type if text else ""
+            check_documented(
+                method, response.url, response.status, media_type, body, response.headers
+            )
+            return response.status, body
 
     async def post(self, key: str, *records: dict[str, Any]) -> tuple[int, Any]:
         """Posts records as a JSON array."""
@@ -108,7 +115,9 @@ async def serving(
     dsn: str, now: datetime | None = None, *, pooler_url: str | None = None, **settings: int
 ) -> AsyncIterator[Service]:
     """A service on ``dsn`` whose clock stands at ``now``."""
-    config = replace(Config(move_interval_seconds=1, key_cache_seconds=0), **settings)
+    # A test asks as often as it likes, and brings as many wrong keys.
+    unlimited = {"requests_per_second": 0, "wrong_keys_per_minute_max": 0}
+    config = replace(Config(move_interval_seconds=1, key_cache_seconds=0, **unlimited), **settings)
     SetClock.fixed = now
     clock = SetClock(offset=timedelta(microseconds=1))
     with tempfile.TemporaryDirectory() as directory:

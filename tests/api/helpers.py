@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import orjson
 
+from tests.documented import check_documented
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -40,7 +42,16 @@ async def send(
         method, service.url + path, headers=given, **options
     ) as response:
         body = await response.read()
-        decoded = orjson.loads(body) if "json" in response.content_type else body.decode()
+        is_json = response.content_type in ("application/json", "application/problem+json")
+        decoded = orjson.loads(body) if is_json else body.decode()
+        check_documented(
+            method,
+            response.url,
+            response.status,
+            response.content_type if body else "",
+            decoded,
+            response.headers,
+        )
         return response.status, decoded, dict(response.headers)
 
 

@@ -81,6 +81,11 @@ def test_a_database_that_is_not_there_is_exit_code_3(server_dsn, arguments):
         (("account", "create", "x", "--history-days", "forever"), "--history-days"),
         (("account", "create", "x y"), "ACCOUNT"),
         (("account", "set", "acme"), "--history-days"),
+        (("account", "set", "acme", "--dontlog", "message,cost"), "--dontlog"),
+        (("account", "set", "acme", "--dontlog", ""), "--dontlog"),
+        (("account", "set", "acme", "--currency", "kr"), "currency"),
+        (("account", "set", "acme", "--display-name", "x" * 101), "--display-name"),
+        (("account", "set", "acme", "--display-name", "a\tb"), "--display-name"),
         (HOLD, "--until"),
         ((*HOLD, "--until", "soon"), "--until"),
         ((*HOLD, "--until", "2019-01-01"), "until"),
@@ -133,10 +138,25 @@ def test_accounts_and_keys(database):
     assert "nobody" in nobody.err
     assert set(key.json) == {"id", "scope", "account", "key"}
     assert (key.json["scope"], key.json["account"]) == ("customer", "acme")
+    described = run(
+        *("account", "set", "acme", "--no-monthly-reports", "--dontlog", "to,message"),
+        *("--currency", "SEK", "--display-name", "Acme Örebro AB"),
+    ).json
+    assert (described["monthly_reports"], described["dontlog"]) == (False, ["message", "to"])
+    assert (described["currency"], described["display_name"]) == ("SEK", "Acme Örebro AB")
+    assert described["history"] == {"enabled": True, "days": 30}
+    # The name may be a person's: what it was is not kept.
+    assert "Örebro" not in str(described["changes"])
+    bare = run("account", "set", "acme", "--dontlog", "none", "--display-name", "").json
+    assert (bare["dontlog"], bare["display_name"], bare["currency"]) == ([], None, "SEK")
+    assert len(bare["changes"]) == 3
+    people = invoke("account", "show", "acme", dsn=database).out
+    assert "dontlog none to message to" in " ".join(people.split())
+    run("account", "set", "acme", "--display-name", "Acme")
     changed = (run("account", "set", "acme", "--history-off")).json
     assert changed["history"] == {"enabled": False, "days": None}
     assert changed["applying_since"]
-    assert [c["from"]["history_days"] for c in changed["changes"]] == [30]
+    assert changed["changes"][-1]["from"]["history_days"] == 30
     listed, keys, policies = (run("account", "list"), run("key", "list"), run("policy", "show"))
     assert [a["account"] for a in listed.json["accounts"]] == ["acme"]
     assert [k["id"] for k in keys.json["keys"]] == [key.json["id"]]
@@ -145,6 +165,10 @@ def test_accounts_and_keys(database):
     assert all(p["legal_basis"] for p in policies.json["policies"])
     closed, gone = (run("account", "close", "acme"), run("key", "revoke", "nothing"))
     assert closed.json["closed_at"]
+    # The name may be a person's; the currency is needed to read the reports.
+    assert (closed.json["display_name"], closed.json["currency"]) == (None, "SEK")
+    again = run("account", "set", "acme", "--display-name", "Acme")
+    assert (again.code, "closed" in again.err) == (1, True)
     assert gone.code == 1
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiohttp import web
 
+from trafficlog.api.request_ids import REQUEST_ID
 from trafficlog.errors import (
     BatchTooLargeError,
     BodyTooLargeError,
@@ -16,11 +17,15 @@ from trafficlog.errors import (
     DatabaseUnavailableError,
     InvalidValueError,
     KeyMissingError,
+    KeyReusedError,
     MediaTypeUnsupportedError,
     NotFoundError,
+    PreconditionFailedError,
     ScopeMissingError,
     ServiceStoppingError,
     SigningKeyError,
+    TooManyExportsError,
+    TooManyRequestsError,
     TrafficlogError,
 )
 
@@ -34,10 +39,14 @@ STATUSES: Final[dict[type[TrafficlogError], int]] = {
     ScopeMissingError: 403,
     NotFoundError: 404,
     ConflictError: 409,
+    PreconditionFailedError: 412,
+    KeyReusedError: 409,
     BodyTooLargeError: 413,
     BatchTooLargeError: 413,
     MediaTypeUnsupportedError: 415,
     BufferFullError: 429,
+    TooManyRequestsError: 429,
+    TooManyExportsError: 429,
     DatabaseUnavailableError: 503,
     ServiceStoppingError: 503,
     SigningKeyError: 503,
@@ -50,15 +59,24 @@ TITLES: Final = {
     405: "Method not allowed",
     408: "Too slow",
     409: "Conflict",
+    412: "Changed meanwhile",
     413: "Too large",
     415: "Unsupported media type",
+    417: "Expectation failed",
     422: "No record was stored",
-    429: "Too many records waiting",
+    429: "Too many requests",
     431: "Request line or header too long",
     500: "Internal error",
     503: "Not available",
 }
 RETRY_AFTER_SECONDS: Final = 1
+# Of every answer, an error or not.
+SECURITY_HEADERS: Final = {
+    # Instead of the versions of what it is made with.
+    "Server": "trafficlog",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def json_response(
@@ -93,8 +111,12 @@ def problem(
     more: Mapping[str, object] | None = None,
 ) -> web.Response:
     """An error as RFC 9457 puts it; ``more`` are its extension members."""
+    body = problem_body(status, code, detail)
+    request_id = REQUEST_ID.get()
+    if request_id is not None:
+        body["request_id"] = request_id
     return web.Response(
-        body=orjson.dumps({**problem_body(status, code, detail), **(more or {})}),
+        body=orjson.dumps({**body, **(more or {})}),
         status=status,
         content_type="application/problem+json",
         headers={"Cache-Control": "no-store", **(headers or {})},
@@ -110,7 +132,10 @@ def problem_of(error: TrafficlogError) -> web.Response:
         headers["WWW-Authenticate"] = 'Bearer realm="trafficlog"'
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, TooManyRequestsError):
+        headers |= {"Retry-After": str(error.retry_seconds), **error.headers}
     if isinstance(error, InvalidValueError):
         more = {"field": error.field, "value": error.data["value"], "reason": error.reason_code}
-    detail = error.detail if status != 500 else "something went wrong; the log says what"  # noqa: PLR2004
-    return problem(status, error.code, detail, headers=headers, more=more)
+    if status == 500:  # noqa: PLR2004
+        return problem(500, "internal", "something went wrong; the log says what")
+    return problem(status, error.code, error.detail, headers=headers, more=more)

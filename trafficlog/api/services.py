@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trafficlog.api.body import BodyReader
     from trafficlog.api.connections import Door
     from trafficlog.api.cursor import Cursors
+    from trafficlog.api.rates import KeyRates
     from trafficlog.auth import Authenticator
     from trafficlog.clock import Clock
     from trafficlog.config import Config
@@ -22,14 +25,19 @@ if TYPE_CHECKING:
     from trafficlog.store.database import Database
     from trafficlog.store.debug_log import DebugLog
     from trafficlog.store.disclosures import Disclosures
+    from trafficlog.store.erasures import Erasures
+    from trafficlog.store.export import Exports
     from trafficlog.store.history import History
     from trafficlog.store.holds import Holds
     from trafficlog.store.ingest import Batch, Outcome, RecordWriter
     from trafficlog.store.keys import Principal
+    from trafficlog.store.reports import Reports
     from trafficlog.store.transit import Transit
     from trafficlog.store.usage import Statistics
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", object)  # type: ignore[arg-type]
+# What the key has left, as headers: for answers that are begun by the handler itself.
+LIMITS: web.RequestKey[Mapping[str, str]] = web.RequestKey("limits", object)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,14 @@ class Services:
     bodies: BodyReader
     door: Door
     authenticator: Authenticator
+    key_rates: KeyRates
     cursors: Cursors
     accounts: Accounts
     history: History
+    erasures: Erasures
+    exports: Exports
     statistics: Statistics
+    reports: Reports
     holds: Holds
     disclosures: Disclosures
     access_log: AccessLog

@@ -10,6 +10,7 @@ from trafficlog.cli.disclose import disclose
 from trafficlog.cli.explain import explain
 from trafficlog.cli.holds import hold
 from trafficlog.cli.ledger import ledger
+from trafficlog.cli.openapi import openapi
 from trafficlog.cli.policies import policy
 from trafficlog.cli.retention import retention
 from trafficlog.cli.serve import migrate, serve
@@ -41,5 +42,6 @@ for _command in (
     ledger,
     explain,
     disclose,
+    openapi,
 ):
     main.add_command(_command)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 import orjson
 
 from trafficlog.cli.common import actor, database_command, table_of
 from trafficlog.errors import InvalidValueError
+from trafficlog.records import WITHHELD_BITS, withheld_names
 from trafficlog.retention import HistoryDays, HistoryOff, HistorySetting, check_history_days
 from trafficlog.store.accounts import Accounts
 from trafficlog.store.keys import SCOPES, Keys
-from trafficlog.values import NAME_PATTERN
+from trafficlog.values import NAME_PATTERN, check_currency, check_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from trafficlog.cli.common import Target
+    from trafficlog.records import WithheldField
+    from trafficlog.store.accounts import Account
     from trafficlog.store.database import Database
-    from trafficlog.store.history import Account
 
+DISPLAY_NAME_CHARS_MAX: Final = 100
 HISTORY_DAYS = click.option(
     "--history-days", metavar="N", help="Keep the account's history for N days, 1 to 1095."
 )
@@ -76,6 +79,13 @@ def account_show(target: Target, account_id: str) -> None:
     default=None,
     help="Whether monthly reports are to be made.",
 )
+@click.option(
+    "--dontlog",
+    metavar="FIELDS",
+    help="What history omits of every new record: message, from, to, with commas between; or none.",
+)
+@click.option("--currency", metavar="CODE", help="What costs are in, such as SEK; '' for unknown.")
+@click.option("--display-name", metavar="NAME", help="What reports call the account; '' for none.")
 @database_command
 def account_set(
     target: Target,
@@ -84,24 +94,37 @@ def account_set(
     *,
     history_off: bool,
     monthly_reports: bool | None,
+    dontlog: str | None,
+    currency: str | None,
+    display_name: str | None,
 ) -> None:
     """Change an account's settings. A shorter period hides what is older at once."""
     setting = _setting(history_days, off=history_off)
-    if setting is None and monthly_reports is None:
+    withheld = None if dontlog is None else _withheld(dontlog)
+    changes = any(each is not None for each in (setting, monthly_reports, withheld))
+    describes = any(each is not None for each in (currency, display_name))
+    if not changes and not describes:
         raise click.UsageError("say what to set: --history-days N, --history-off, …")
+    if currency:
+        check_currency(currency)
+    if display_name:
+        check_text("--display-name", display_name, 1, DISPLAY_NAME_CHARS_MAX)
 
     async def work(database: Database) -> tuple[Account, list[Any]]:
-        accounts = Accounts(database)
+        accounts, now, by = Accounts(database), target.clock.now(), actor()
         key = await accounts.key_of(account_id)
-        before = await accounts.get(key)
-        after = await accounts.change(
-            key,
-            before.setting if setting is None else setting,
-            monthly_reports=before.monthly_reports if monthly_reports is None else monthly_reports,
-            now=target.clock.now(),
-            by=actor(),
-        )
-        return after, await accounts.changes(key)
+        if changes:
+            await accounts.change(
+                key,
+                setting,
+                monthly_reports=monthly_reports,
+                withheld=withheld,
+                now=now,
+                by=by,
+            )
+        if describes:
+            await accounts.describe(key, name=display_name, currency=currency, now=now, by=by)
+        return await accounts.get(key), await accounts.changes(key)
 
     _show(target, *target.with_database(work))
 
@@ -110,7 +133,7 @@ def account_set(
 @click.argument("account_id", metavar="ACCOUNT")
 @database_command
 def account_close(target: Target, account_id: str) -> None:
-    """Close an account: its history goes, its keys stop; the legal record stays its time."""
+    """Close an account: its history and name go, its keys stop; the legal record stays its time."""
 
     async def work(database: Database) -> tuple[Account, list[Any]]:
         accounts = Accounts(database)
@@ -231,6 +254,19 @@ def _setting(days: str | None, *, off: bool) -> HistorySetting | None:
     return HistoryDays(check_history_days(number, "--history-days"))
 
 
+def _withheld(text: str) -> int:
+    """The fields that ``--dontlog`` names, as bits."""
+    bits = 0
+    for name in () if text == "none" else text.split(","):
+        bit = WITHHELD_BITS.get(cast("WithheldField", name.strip()))
+        if bit is None:
+            raise InvalidValueError(
+                "--dontlog", name, f"must be of {', '.join(WITHHELD_BITS)}, or none"
+            )
+        bits |= bit
+    return bits
+
+
 def _check_name(text: str) -> None:
     if not re.match(NAME_PATTERN, text):
         raise InvalidValueError(
@@ -246,18 +282,20 @@ def _change(change: Any) -> str:
     """When a change of settings was made, and what it changed, for people."""
     old, new = orjson.loads(change["old"]), orjson.loads(change["new"])
     words = [
-        f"{name.replace('_', ' ')} {_word(old[name])} to {_word(value)}"
+        f"{name.replace('_', ' ')} {_word(name, old[name])} to {_word(name, value)}"
         for name, value in new.items()
         if old[name] != value
     ]
     return f"{change['changed_at']:%Y-%m-%d %H:%M:%SZ}: {', '.join(words)}"
 
 
-def _word(value: bool | int | None) -> str:  # noqa: FBT001 - a setting's value
+def _word(setting: str, value: bool | int | list[str] | str | None) -> str:  # noqa: FBT001 - a setting's value
     if value is None:
-        return "off"
+        return "unknown" if setting == "currency" else "off"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(value) or "none"
     return str(value)
 
 
@@ -265,9 +303,12 @@ def _show(target: Target, found: Account, changes: list[Any]) -> None:
     days = found.setting.days if isinstance(found.setting, HistoryDays) else None
     data = {
         "account": found.id,
+        "display_name": found.display_name,
+        "currency": found.currency,
         "created_at": found.created_at,
         "history": _history(days),
         "monthly_reports": found.monthly_reports,
+        "dontlog": withheld_names(found.withheld),
         "closed_at": found.closed_at,
         "applying_since": found.moving_since,
         "changes": [
@@ -288,6 +329,9 @@ def _show(target: Target, found: Account, changes: list[Any]) -> None:
                 ["account", found.id],
                 ["history days", days or "off"],
                 ["monthly reports", "yes" if found.monthly_reports else "no"],
+                ["history omits", _word("dontlog", [*withheld_names(found.withheld)])],
+                ["name", found.display_name],
+                ["currency", found.currency],
                 ["created", found.created_at],
                 ["closed", found.closed_at],
                 ["change applying since", found.moving_since],

@@ -15,14 +15,17 @@ from trafficlog.api.body import BodyReader
 from trafficlog.api.connections import Door
 from trafficlog.api.cursor import Cursors
 from trafficlog.api.listening import Listener, bind
+from trafficlog.api.rates import KeyRates, wrong_keys
 from trafficlog.api.services import Services
 from trafficlog.auth import Authenticator
 from trafficlog.cli.sharing import on_duty, tell_waiting
+from trafficlog.compat46elks.site import add_compat46elks
 from trafficlog.dashboard.site import add_dashboard
 from trafficlog.ingest import IngestBuffer
 from trafficlog.jobs import Jobs
 from trafficlog.metrics import Metrics
 from trafficlog.migrate import migrate
+from trafficlog.operator_page.site import add_operator_page
 from trafficlog.queries import queries
 from trafficlog.store.access_log import AccessLog
 from trafficlog.store.accounts import Accounts
@@ -31,10 +34,13 @@ from trafficlog.store.database import Database
 from trafficlog.store.debug_log import DebugLog
 from trafficlog.store.disclosures import Disclosures
 from trafficlog.store.durability import DurabilityWatch
+from trafficlog.store.erasures import Erasures
+from trafficlog.store.export import Exports
 from trafficlog.store.history import History
 from trafficlog.store.holds import Holds
 from trafficlog.store.ingest import Batch, Outcome, RecordWriter
 from trafficlog.store.keys import Keys, NewKey
+from trafficlog.store.reports import Reports
 from trafficlog.store.retention import Retention
 from trafficlog.store.transit import Transit
 from trafficlog.store.usage import Statistics
@@ -114,6 +120,7 @@ async def service(
         services = await _services(
             database, config, clock, metrics, writer, buffer, door, certificates
         )
+        stack.callback(services.exports.close)
         jobs = Jobs(
             lambda: Retention(dsn, config),
             clock.now,
@@ -136,7 +143,9 @@ async def service(
         if not await keys.any():
             first = await keys.create("operator", None, clock.now())
         app = make_app(services)
+        add_compat46elks(app, services)
         add_dashboard(app, services)
+        add_operator_page(app, services)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=config.shutdown_seconds_max)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -189,12 +198,19 @@ async def _services(
         bodies=BodyReader(config),
         door=door,
         authenticator=Authenticator(
-            Keys(database), config.key_cache_seconds, config.answer_seconds_max
+            Keys(database),
+            config.key_cache_seconds,
+            config.answer_seconds_max,
+            wrong_keys(config),
         ),
+        key_rates=KeyRates(config),
         cursors=Cursors(secret),
         accounts=Accounts(database),
         history=History(database),
+        erasures=Erasures(database, secret),
+        exports=Exports(database, config),
         statistics=Statistics(database),
+        reports=Reports(database),
         holds=Holds(database),
         disclosures=Disclosures(database),
         access_log=AccessLog(database),
