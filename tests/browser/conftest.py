@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser as Chromium
 from playwright.async_api import BrowserContext, Page, async_playwright
 
 from tests.serving import Service, serving_as_marked
@@ -32,6 +35,19 @@ ARGUMENTS = [
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 WAIT_MS = 15_000
+SESSION = "trafficlog_session"
+DEFAULTS: dict[str, Any] = {"viewport": DESKTOP, "locale": "en-GB", "reduced_motion": "reduce"}
+
+
+async def given(service: Service, *records: dict) -> None:
+    """The service has these records."""
+    status, answer = await service.post(await service.key("ingest"), *records)
+    assert (status, answer["rejected"]) == (200, [])
+
+
+def ago(service: Service, **period: float) -> str:
+    """A time before the clock's, as a record states it."""
+    return (service.clock.now() - timedelta(**period)).isoformat()
 
 
 @dataclass
@@ -43,6 +59,7 @@ class Browser:
     page: Page
     dialogs: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     async def open(self, path: str = "/") -> None:
         """Goes to a path of the service."""
@@ -53,9 +70,20 @@ class Browser:
         if key is None:
             key = await self.service.key("customer", account)
         await self.open()
-        await self.page.get_by_label("Account").fill(account)
-        await self.page.get_by_label("API key").fill(key)
-        await self.press("Sign in")
+        await self.page.locator("[name=account]").fill(account)
+        await self.page.locator("[name=key]").fill(key)
+        async with self.page.expect_navigation():
+            await self.page.locator("main button").click()
+        return key
+
+    async def enter(self, account: str = "acme") -> str:
+        """Is signed in without the form, which costs a second; gives the key."""
+        key = await self.service.key("customer", account)
+        async with self.service.http.post(
+            self.service.url, data={"account": account, "key": key}, allow_redirects=False
+        ) as response:
+            value = response.cookies[SESSION].value
+        await self.context.add_cookies([{"name": SESSION, "value": value, "url": self.service.url}])
         return key
 
     async def press(self, name: str) -> None:
@@ -79,23 +107,29 @@ class Browser:
         )
         return list(links)
 
+    async def listed(self, *ids: str) -> None:
+        """Waits until these records are listed, and no others."""
+        await self.page.wait_for_function(
+            "ids => [...document.querySelectorAll('tbody a')].map("
+            "a => decodeURIComponent(a.pathname.split('/').pop())).join() === ids",
+            arg=",".join(ids),
+        )
+
     async def cookie(self) -> dict[str, Any] | None:
         """The session's cookie."""
-        found = [c for c in await self.context.cookies() if c["name"] == "trafficlog_session"]
+        found = [c for c in await self.context.cookies() if c["name"] == SESSION]
         return dict(found[0]) if found else None
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[BrowserContext]:
+async def chromium() -> AsyncIterator[Chromium]:
     """One browser for all tests: its start takes longer than most of them."""
     if shutil.which(CHROMIUM) is None:
         pytest.skip(f"{CHROMIUM} is not installed (Debian's package chromium)")
     async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("chromium"), executable_path=CHROMIUM, args=ARGUMENTS
-        )
-        yield context
-        await context.close()
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield running
+        await running.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -107,13 +141,25 @@ async def service(request: pytest.FixtureRequest, database: str) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def browser(
-    request: pytest.FixtureRequest, service: Service, chromium: BrowserContext
+    request: pytest.FixtureRequest, service: Service, chromium: Chromium
 ) -> AsyncIterator[Browser]:
-    """A page without cookies; no test passes whose page asked for a dialog or broke the policy."""
-    page = await chromium.new_page()
-    await page.set_viewport_size(getattr(request, "param", DESKTOP))
+    """A window without cookies, in English; its parameter is its size."""
+    size = getattr(request, "param", DESKTOP)
+    async with browsing(chromium, service, viewport=size) as browser:
+        yield browser
+
+
+@contextlib.asynccontextmanager
+async def browsing(chromium: Chromium, service: Service, **options: Any) -> AsyncIterator[Browser]:
+    """A window of its own.
+
+    In none may a page ask for a dialog, break its policy or a script, or ask anybody but the
+    service for anything.
+    """
+    context = await chromium.new_context(**DEFAULTS | options)
+    page = await context.new_page()
     page.set_default_timeout(WAIT_MS)
-    browser = Browser(service, chromium, page)
+    browser = Browser(service, context, page)
 
     async def on_dialog(dialog: Any) -> None:
         browser.dialogs.append(dialog.message)
@@ -121,9 +167,11 @@ async def browser(
 
     page.on("dialog", on_dialog)
     page.on("console", lambda message: browser.complaints.append(message.text))
-    page.on("pageerror", lambda error: browser.complaints.append(str(error)))
+    page.on("pageerror", lambda error: browser.complaints.append(f"uncaught: {error}"))
+    context.on("request", lambda asked: browser.requested.append(asked.url))
     yield browser
-    await page.close()
-    await chromium.clear_cookies()
+    await context.close()
     assert browser.dialogs == []
-    assert [c for c in browser.complaints if "Content Security Policy" in c] == []
+    bad = ("Content Security Policy", "uncaught")
+    assert [each for each in browser.complaints if any(word in each for word in bad)] == []
+    assert [url for url in browser.requested if not url.startswith(service.url)] == []

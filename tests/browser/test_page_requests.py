@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-import trafficlog.dashboard
-from trafficlog.dashboard import texts
-from trafficlog.dashboard.routes import PublicPage
+from trafficlog.dashboard.routes import PublicPage, SessionPage
 from trafficlog.dashboard.sessions import Session, Sessions
 from trafficlog.dashboard.site import PAGES
 from trafficlog.errors import DatabaseUnavailableError
@@ -26,7 +22,6 @@ from trafficlog.store.keys import Principal
 if TYPE_CHECKING:
     from tests.serving import Service
 
-PACKAGE = Path(trafficlog.dashboard.__file__).parent
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HTML = {"Accept": "text/html"}
 
@@ -77,13 +72,21 @@ async def sign_in(service: Service, account: str) -> Visitor:
 async def test_every_page_but_sign_in_and_its_looks_needs_a_session(service: Service) -> None:
     """Denied by default: what is public is this list and no more."""
     public = {(page.method, page.path) for page in PAGES if isinstance(page, PublicPage)}
-    assert public == {("GET", "/"), ("POST", "/"), ("GET", "/static/{name}")}
+    assert public == {
+        ("GET", "/"),
+        ("POST", "/"),
+        ("POST", "/language"),
+        ("GET", "/static/{name}"),
+    }
     stranger = Visitor(service, "")
     for page in PAGES:
         if (page.method, page.path) not in public:
-            path = page.path.replace("{id}", "m1")
+            path = re.sub(r"\{.*?\}", "m1", page.path)
             status, _, headers = await stranger.request(page.method, path)
             assert (status, headers["Location"]) == (303, "/"), path
+            # A part of a page that a script asks for is not sign-in in its place.
+            status, body, headers = await stranger.request(page.method, path, HX_Request="true")
+            assert (status, body, headers["HX-Redirect"]) == (401, "", "/"), path
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -91,8 +94,8 @@ async def test_a_post_without_the_sessions_token_changes_nothing(visitor: Visito
     """No form counts that is not from a page of the same session."""
     other = await (await sign_in(visitor.service, "acme")).token()
     for form in ({}, {"csrf_token": ""}, {"csrf_token": other}, {"csrf_token": "é"}):
-        for path in ("/history/m1/erase", "/settings", "/sign-out"):
-            fields = form | {"history": "off", "step": "confirm"}
+        for path in posted_to():
+            fields = form | {"history": "off", "step": "confirm", "kind": "sms"}
             status, page, _ = await visitor.request("POST", path, fields)
             assert status == 403
             assert "nothing was done" in page
@@ -101,12 +104,21 @@ async def test_a_post_without_the_sessions_token_changes_nothing(visitor: Visito
     assert (await visitor.request("POST", "/history/m1/erase", form))[0] == 200
 
 
+def posted_to() -> list[str]:
+    """Every address that a session's forms are posted to."""
+    return [
+        re.sub(r"\{.*?\}", "m1", page.path)
+        for page in PAGES
+        if isinstance(page, SessionPage) and page.method == "POST"
+    ]
+
+
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_form_of_another_site_is_refused_even_with_the_token(visitor: Visitor) -> None:
     """What the browser says about where a form comes from is believed, at sign-in too."""
     form = {"csrf_token": await visitor.token()}
     for site in ("cross-site", "same-site"):
-        for path in ("/", "/history/m1/erase"):
+        for path in ("/", "/language", *posted_to()):
             status, page, _ = await visitor.request("POST", path, form, Sec_Fetch_Site=site)
             assert (status, "<h1>" in page) == (403, True)
 
@@ -117,6 +129,13 @@ async def test_another_accounts_record_cannot_be_erased(visitor: Visitor) -> Non
     stranger = await sign_in(visitor.service, "globex")
     form = {"csrf_token": await stranger.token()}
     assert (await stranger.request("POST", "/history/m1/erase", form))[0] == 404
+    _, _, headers = await visitor.request(
+        "POST", "/erasures/new", {"csrf_token": await visitor.token(), "kind": "mms"}
+    )
+    erasure = headers["Location"]
+    assert (await visitor.request("GET", erasure))[0] == 200
+    assert (await stranger.request("GET", erasure))[0] == 404
+    assert (await stranger.request("POST", erasure + "/cancel", form))[0] == 404
     assert (await visitor.request("GET", "/history/m1"))[0] == 200
 
 
@@ -127,8 +146,8 @@ async def test_pages_may_run_nothing_and_are_kept_nowhere(visitor: Visitor) -> N
         status, _, headers = await visitor.request("GET", path, **HTML)
         assert status == expected
         assert headers["Content-Security-Policy"] == (
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-            "base-uri 'none'; frame-ancestors 'none'"
+            "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+            "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
         assert headers["Cache-Control"] == "no-store"
         assert headers["Referrer-Policy"] == "no-referrer"
@@ -197,7 +216,8 @@ async def test_a_setting_that_is_none_is_refused_in_words(visitor: Visitor) -> N
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_setting_that_is_in_force_already_changes_nothing(visitor: Visitor) -> None:
     """The form says so instead of asking for a confirmation."""
-    fields = {"csrf_token": await visitor.token(), "history": "on", "days": "90"}
+    fields = {"history": "on", "days": "90", "monthly_reports": "yes"}
+    fields["csrf_token"] = await visitor.token()
     status, page, _ = await visitor.request("POST", "/settings", fields)
     assert (status, "nothing would change" in page) == (200, True)
 
@@ -212,6 +232,15 @@ async def test_a_wrong_address_answers_with_a_page(visitor: Visitor) -> None:
         ("GET", "/history?from=%00", 400),
         ("GET", "/history?colour=red", 400),
         ("GET", "/history?kind=pigeon", 400),
+        ("GET", "/usage?span=ever", 400),
+        ("GET", "/usage?colour=red", 400),
+        ("GET", "/reports/2026-13", 404),
+        ("GET", "/reports/2026-10/file", 404),
+        ("GET", "/erasures/none", 404),
+        ("GET", "/erasures/%00", 404),
+        ("GET", "/erasures/new?after=nonsense", 400),
+        ("GET", "/export?format=pdf", 400),
+        ("GET", "/export?colour=red", 400),
         ("DELETE", "/history", 405),
         ("POST", "/static/page.css", 405),
         ("GET", "/static/..%2Fsite.py", 404),
@@ -286,34 +315,113 @@ async def test_ended_sessions_are_forgotten_when_their_time_is_over(
         await connection.close()
 
 
-def test_every_text_is_there_and_is_used() -> None:
-    """A template or module that names a text finds it, and no text lies about unused."""
-    sources = [p for p in PACKAGE.rglob("*") if p.suffix in (".html", ".py") and p.stem != "texts"]
-    source = "\n".join(path.read_text() for path in sources)
-    source += (PACKAGE / "texts.py").read_text().split("\n}\n", 1)[1]
-    named = set(re.findall(r"\b(?:t|text)\(f?['\"]([a-z_.0-9-]+[a-z0-9])['\"]", source))
-    assert {key for key in named if key not in texts.ENGLISH} == set()
-    computed = ("kind.", "direction.", "status.", "filter.", "error.", "sign_in.", "settings.")
-    for key in texts.ENGLISH:
-        stem = re.sub(r"\.(one|other)$", "", key)
-        assert key.startswith(computed) or f"'{stem}'" in source or f'"{stem}"' in source, key
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_form_that_was_sent_twice_is_one_erasure(visitor: Visitor) -> None:
+    """The page gives each form a key of its own; the second answer leads to the first erasure."""
+    _, page, _ = await visitor.request("GET", "/erasures/new?kind=sms")
+    found = re.search(r'name="repeat_key" value="([0-9a-f]+)"', page)
+    assert found
+    form = {"csrf_token": await visitor.token(), "kind": "sms", "repeat_key": found[1]}
+    first = await visitor.request("POST", "/erasures/new", form)
+    again = await visitor.request("POST", "/erasures/new", form)
+    assert first[2]["Location"] == again[2]["Location"]
+    form["repeat_key"] = "another"
+    other = await visitor.request("POST", "/erasures/new", form)
+    assert other[2]["Location"] != first[2]["Location"]
 
 
-def test_texts_that_count_have_both_forms_and_say_how_many() -> None:
-    """Singular and plural come in pairs, and a plural states the number."""
-    for key, value in texts.ENGLISH.items():
-        if key.endswith(".one"):
-            assert key.removesuffix(".one") + ".other" in texts.ENGLISH
-        if key.endswith(".other"):
-            assert {name for _, name, _, _ in Formatter().parse(value) if name} == {"count"}
+@pytest.mark.service_config(erasures_open_max=1, move_interval_seconds=3600)
+@pytest.mark.asyncio(loop_scope="session")
+async def test_too_many_erasures_are_refused_in_words(visitor: Visitor) -> None:
+    """The form comes back and says what to wait for."""
+    form = {"csrf_token": await visitor.token(), "kind": "sms"}
+    assert (await visitor.request("POST", "/erasures/new", form))[0] == 303
+    status, page, _ = await visitor.request("POST", "/erasures/new", form)
+    assert (status, "Wait for one to end" in page) == (409, True)
 
 
-def test_lengths_of_time_are_said_in_their_largest_unit() -> None:
-    """At the edge of a unit the larger one speaks."""
-    assert texts.until(timedelta(days=1)) == "in a day"
-    assert texts.until(timedelta(days=1, microseconds=-1)) == "in 23 hours"
-    assert texts.until(timedelta(hours=1)) == "in an hour"
-    assert texts.until(timedelta(seconds=59)) == "in a moment"
-    assert texts.duration(187) == "3 minutes 7 seconds"
-    assert texts.duration(60) == "a minute"
-    assert texts.duration(0) == "0 seconds"
+@pytest.mark.asyncio(loop_scope="session")
+async def test_nothing_is_erased_that_was_not_chosen(visitor: Visitor) -> None:
+    """No filter at all means nothing; only who says everything, and names the account, means it."""
+    token = await visitor.token()
+    for form in ({}, {"everything": "yes"}, {"everything": "yes", "account": "globex"}):
+        status, page, _ = await visitor.request(
+            "POST", "/erasures/new", {"csrf_token": token, **form}
+        )
+        assert (status, "<h1>" in page) == (400, True)
+    assert (await visitor.request("GET", "/history/m1"))[0] == 200
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_looks_are_kept_for_good_under_the_address_that_pages_name(
+    visitor: Visitor,
+) -> None:
+    """Each file that a page refers to is there, compressed for who takes that, and lasting."""
+    _, page, _ = await visitor.request("GET", "/usage")
+    named = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page))
+    assert len(named) == 6
+    for address in named:
+        assert re.search(r"\?[0-9a-f]{12}$", address)
+        status, plain, headers = await visitor.request("GET", address, Accept_Encoding="identity")
+        assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+        assert "Content-Encoding" not in headers
+        _, same, headers = await visitor.request("GET", address, Accept_Encoding="gzip")
+        assert (same, headers["Content-Encoding"]) == (plain, "gzip")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_language_is_the_one_liked_best_of_those_there_are(service: Service) -> None:
+    """By the browser's list and its weights; a choice made here goes before it."""
+    stranger = Visitor(service, "")
+    for accept, expected in (
+        ("", "en"),
+        ("sv", "sv"),
+        ("sv-FI, en;q=0.9", "sv"),
+        ("de, sv;q=0.5, en;q=0.7", "en"),
+        ("de, sv;q=0.5", "sv"),
+        ("en;q=0, sv;q=0.1", "sv"),
+        ("de-DE, *", "en"),
+        ("sv;q=nonsense", "en"),
+        ("sv;q=nan", "en"),
+        (",;=,;q=," * 50, "en"),
+    ):
+        _, page, headers = await stranger.request("GET", "/", Accept_Language=accept)
+        assert f'<html lang="{expected}">' in page, accept
+        assert headers["Content-Language"] == expected
+    chosen = Visitor(service, "trafficlog_language=sv")
+    assert '<html lang="sv">' in (await chosen.request("GET", "/", Accept_Language="en"))[1]
+    nonsense = Visitor(service, "trafficlog_language=xx")
+    assert '<html lang="en">' in (await nonsense.request("GET", "/"))[1]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_choosing_a_language_leads_nowhere_else(service: Service) -> None:
+    """One comes back to a page of this service, whatever the form says, and keeps the choice."""
+    stranger = Visitor(service, "")
+    for back, expected in (
+        ("/usage?span=year", "/usage?span=year"),
+        ("", "/"),
+        ("https://example.com/", "/"),
+        ("//example.com/", "/"),
+        ("/\\example.com", "/"),
+        ("/a\r\nSet-Cookie: a=b", "/"),
+    ):
+        form = {"language": "sv", "back": back}
+        status, _, headers = await stranger.request("POST", "/language", form)
+        assert (status, headers["Location"]) == (303, expected)
+        parts = set(headers["Set-Cookie"].split("; "))
+        assert {"trafficlog_language=sv", "HttpOnly", "SameSite=Lax", "Path=/"} <= parts
+    _, _, headers = await stranger.request("POST", "/language", {"language": "xx", "back": "/"})
+    assert "Set-Cookie" not in headers
+
+
+@pytest.mark.service_config(requests_per_second=1, burst_requests=3)
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_session_may_not_ask_more_often_than_its_key(visitor: Visitor) -> None:
+    """A page that was asked for too often says how long to wait."""
+    answers = [await visitor.request("GET", "/settings") for _ in range(4)]
+    assert [status for status, _, _ in answers] == [200, 200, 200, 429]
+    _, page, headers = answers[-1]
+    assert "Please wait a second and try again." in page
+    assert headers["Retry-After"] == "1"
+    assert headers["RateLimit"] == '"key";r=0;t=1'

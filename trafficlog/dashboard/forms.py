@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from trafficlog.api.body import media_type
 from trafficlog.errors import BodyUnreadableError, MediaTypeUnsupportedError, ScopeMissingError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ async def read_form(request: web.Request, bodies: BodyReader) -> dict[str, str]:
     # Browsers say where a request comes from; nothing that is not one carries our cookie.
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise ScopeMissingError("forms are taken from this site's own pages only")
-    if request.content_type != FORM_TYPE:
+    if media_type(request) != FORM_TYPE:
         raise MediaTypeUnsupportedError(f"a form is sent as {FORM_TYPE}")
     body = await bodies.read(request, FORM_BYTES_MAX)
     try:

@@ -44,7 +44,8 @@ class Visit:
 
 
 PublicHandler = Callable[[web.Request, Dashboard], Awaitable[web.Response]]
-SessionHandler = Callable[[Visit, Dashboard], Awaitable[web.Response]]
+# A file is sent as it is read, and so by a response that is a stream.
+SessionHandler = Callable[[Visit, Dashboard], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)

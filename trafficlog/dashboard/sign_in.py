@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from trafficlog.api.rates import client_address
 from trafficlog.dashboard.forms import read_form
 from trafficlog.dashboard.render import see_other
 from trafficlog.dashboard.routes import PublicPage, SessionPage
@@ -39,7 +40,7 @@ async def post_sign_in(request: web.Request, dashboard: Dashboard) -> web.Respon
     """Opens a session when the key is one of the account's."""
     form = await read_form(request, dashboard.services.bodies)
     account = form.get("account", "").strip()
-    principal = await _principal(dashboard, account, form.get("key", "").strip())
+    principal = await _principal(request, dashboard, account, form.get("key", "").strip())
     if principal is None:
         return _form(dashboard, refused=True, account=account, status=403)
     session = dashboard.sessions.open(principal, dashboard.services.clock.now())
@@ -72,10 +73,15 @@ def signed_out(response: web.Response) -> web.Response:
     return response
 
 
-async def _principal(dashboard: Dashboard, account: str, secret: str) -> Principal | None:
+async def _principal(
+    request: web.Request, dashboard: Dashboard, account: str, secret: str
+) -> Principal | None:
     """Who a key of this account belongs to; None when it is none."""
+    services = dashboard.services
     try:
-        principal = await dashboard.services.authenticator.by_secret(secret)
+        principal = await services.authenticator.by_secret(
+            secret, lambda: client_address(request, services.config.trusted_proxies)
+        )
     except KeyMissingError:
         return None
     if principal.scope != "customer" or principal.account_id != account:

@@ -10,14 +10,35 @@ from aiohttp import hdrs, web
 
 from trafficlog.api.body import SlowBodyError
 from trafficlog.api.problems import STATUSES
-from trafficlog.dashboard import history, settings, sign_in
+from trafficlog.dashboard import (
+    erase,
+    erasures,
+    export,
+    history,
+    languages,
+    own_data,
+    record,
+    reports,
+    settings,
+    sign_in,
+    static_files,
+    usage,
+)
 from trafficlog.dashboard.forms import read_form
-from trafficlog.dashboard.render import HEADERS, LASTING, Renderer, see_other
+from trafficlog.dashboard.render import HEADERS, PRIVATE, Renderer, see_other
 from trafficlog.dashboard.routes import Dashboard, PublicPage, Visit
 from trafficlog.dashboard.sessions import Sessions
 from trafficlog.dashboard.sign_in import COOKIE, signed_out
-from trafficlog.dashboard.texts import ENGLISH, text
-from trafficlog.errors import InvalidValueError, NotFoundError, TrafficlogError
+from trafficlog.dashboard.texts import counted, speaking, text
+from trafficlog.dashboard.texts_en import ENGLISH
+from trafficlog.dashboard.wrong import reason_of
+from trafficlog.errors import (
+    InvalidValueError,
+    NotFoundError,
+    TooManyRequestsError,
+    TrafficlogError,
+)
+from trafficlog.store.database import only_account
 from trafficlog.store.sessions import PageSessions
 
 if TYPE_CHECKING:
@@ -35,20 +56,18 @@ CSRF_FIELD: Final = "csrf_token"
 VISIT: Final[web.RequestKey[Visit]] = web.RequestKey("visit", Visit)
 
 
-async def static_file(request: web.Request, dashboard: Dashboard) -> web.Response:
-    """The stylesheet or the icon."""
-    file = dashboard.renderer.static.get(request.match_info["name"])
-    if file is None:
-        raise web.HTTPNotFound
-    return web.Response(
-        body=file.content, content_type=file.content_type, headers={**HEADERS, **LASTING}
-    )
-
-
 PAGES: Final[tuple[Page, ...]] = (
-    PublicPage("GET", "/static/{name}", static_file),
+    *static_files.PAGES,
+    *languages.PAGES,
     *sign_in.PAGES,
     *history.PAGES,
+    *record.PAGES,
+    *erase.PAGES,
+    *erasures.PAGES,
+    *export.PAGES,
+    *usage.PAGES,
+    *reports.PAGES,
+    *own_data.PAGES,
     *settings.PAGES,
 )
 
@@ -70,7 +89,8 @@ def add_dashboard(app: web.Application, services: Services) -> None:
     async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         if resource in ours or (resource is None and _is_browser_lost(request)):
-            return await _with_error_pages(request, handler, dashboard)
+            with speaking(languages.language_of(request)):
+                return await _with_error_pages(request, handler, dashboard)
         return await handler(request)
 
     # The innermost: what it answers, the API's own handling of errors does not see.
@@ -91,18 +111,27 @@ def _guarded(page: Page, dashboard: Dashboard) -> Handler:
     async def answer_visit(request: web.Request) -> web.StreamResponse:
         visit = await _visit(request, dashboard)
         if visit is None:
-            ended = COOKIE in request.cookies
-            return signed_out(see_other("/?ended=yes" if ended else "/"))
+            return signed_out(_to_sign_in(request))
         request[VISIT] = visit
+        dashboard.services.key_rates.admit(visit.principal)
         if request.method == hdrs.METH_POST:
             form = await read_form(request, dashboard.services.bodies)
             token = form.pop(CSRF_FIELD, "")
             if not dashboard.sessions.is_csrf_token(visit.session, token):
                 return _error_page(dashboard, request, 403, text("error.403.form"))
             visit = replace(visit, form=form)
-        return await guarded.handler(visit, dashboard)
+        with only_account(visit.account_key):
+            return await guarded.handler(visit, dashboard)
 
     return answer_visit
+
+
+def _to_sign_in(request: web.Request) -> web.Response:
+    """Sends the whole page there, also when a script asked for a part of it."""
+    address = "/?ended=yes" if COOKIE in request.cookies else "/"
+    if "HX-Request" in request.headers:
+        return web.Response(status=401, headers={"HX-Redirect": address, **HEADERS, **PRIVATE})
+    return see_other(address)
 
 
 async def _visit(request: web.Request, dashboard: Dashboard) -> Visit | None:
@@ -131,12 +160,14 @@ async def _with_error_pages(
     try:
         return await handler(request)
     except TrafficlogError as error:
-        # These two say what was asked for in words that concern the one who asks.
-        telling = isinstance(error, (InvalidValueError, NotFoundError))
         status = STATUSES.get(type(error), INTERNAL_ERROR)
         if status >= INTERNAL_ERROR:
             log.warning("page_failed", code=error.code, detail=error.detail)
-        return _error_page(dashboard, request, status, error.detail if telling else None)
+        response = _error_page(dashboard, request, status, _telling(error))
+        if isinstance(error, TooManyRequestsError):
+            response.headers.update(error.headers)
+            response.headers[hdrs.RETRY_AFTER] = str(error.retry_seconds)
+        return response
     except SlowBodyError:
         response = _error_page(dashboard, request, 408)
         response.force_close()
@@ -150,6 +181,15 @@ async def _with_error_pages(
         log.exception("page_broke", method=request.method)
         response = _error_page(dashboard, request, INTERNAL_ERROR)
     return response
+
+
+def _telling(error: TrafficlogError) -> str | None:
+    """What an error says to the one who asked; None where that is for the log alone."""
+    if isinstance(error, TooManyRequestsError):
+        return counted("error.429.wait", error.retry_seconds)
+    if isinstance(error, InvalidValueError):
+        return text("filter.wrong", field=error.field, reason=reason_of(error))
+    return error.detail if isinstance(error, NotFoundError) else None
 
 
 def _error_page(
