@@ -969,9 +969,6 @@ CREATE FUNCTION trafficlog.history_page(p_visible bigint, p_account bigint, p_ep
     AS $$
 BEGIN
     PERFORM set_config('trafficlog.account_key', p_visible::text, true);
-    IF p_epoch IS DISTINCT FROM (SELECT settings_epoch FROM account WHERE account_key = p_account) THEN
-        RAISE EXCEPTION 'the account''s settings have changed' USING ERRCODE = 'serialization_failure';
-    END IF;
     RETURN QUERY
         SELECT h.* FROM history_record h
         WHERE h.account_key = p_account AND h.created_at > p_lower
@@ -979,6 +976,10 @@ BEGIN
           AND (h.created_at, h.id) < (p_before_created, p_before_id COLLATE "C")
         ORDER BY h.created_at DESC, h.id DESC
         LIMIT p_limit;
+    -- After the rows: what moved while they were read had its setting changed before this.
+    IF p_epoch IS DISTINCT FROM (SELECT settings_epoch FROM account WHERE account_key = p_account) THEN
+        RAISE EXCEPTION 'the account''s settings have changed' USING ERRCODE = 'serialization_failure';
+    END IF;
 END
 $$;
 

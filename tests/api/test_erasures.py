@@ -24,7 +24,13 @@ SECRETS = ("+46709998877", "Sekretariat", "kund-4711")
 
 @pytest.fixture
 async def keys(service):
-    """An ingest key, and a customer's key for acme."""
+    """An ingest key, and a customer's key for acme; the jobs have had their first round."""
+    async with superuser(service) as connection:
+
+        async def at_rest():
+            return await connection.fetchval("SELECT count(*) FROM trafficlog.job_run")
+
+        await until(at_rest)
     return await service.key("ingest"), await service.key("customer", "acme")
 
 
