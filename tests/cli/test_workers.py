@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -166,23 +167,36 @@ async def test_workers_answer_what_is_in_flight_before_they_stop(database):
         async with aiohttp.ClientSession(running.url, headers=headers) as http:
             async with admin.transaction():
                 await admin.execute("LOCK TABLE trafficlog.traffic_record IN SHARE MODE")
-                asked = [
-                    asyncio.create_task(http.post("/v1/records", json=[record(f"m{n}")]))
-                    for n in range(6)
-                ]
+                asked = []
+
+                def ask():
+                    post = http.post("/v1/records", json=[record(f"m{len(asked)}")])
+                    asked.append(asyncio.create_task(post))
+
+                for _ in range(6):
+                    ask()
+                polls = itertools.count(1)
                 query = (
                     "SELECT count(*) >= 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
                     " AND datname = current_database()"
                 )
-                await until(lambda: admin.fetchval(query))
+
+                async def two_wait():
+                    # All of them may have come to one worker, which writes them together.
+                    if next(polls) % 50 == 0:
+                        ask()
+                    return await admin.fetchval(query)
+
+                await until(two_wait)
                 running.process.send_signal(signal.SIGTERM)
                 await until_true(lambda: refuses(urlsplit(running.url).port))
                 assert not any(each.done() for each in asked)
             statuses = [(await each).status for each in asked]
-            assert statuses == [200] * 6
+            assert set(statuses) == {200}
             async with asyncio.timeout(30):
                 assert await running.process.wait() == 0
-    assert await admin.fetchval("SELECT count(*) FROM trafficlog.history_record") == 6
+    stored = await admin.fetchval("SELECT count(*) FROM trafficlog.history_record")
+    assert stored == len(asked) >= 6
     await admin.close()
 
 
