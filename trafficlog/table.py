@@ -44,8 +44,8 @@ class ReportTable:
     @classmethod
     def of(cls, reports: Sequence[Report]) -> Self:
         """The table of these reports."""
-        # A list of one field costs half of what it costs to take all fields out of each report
-        # and turn the rows round (measured).
+        # To take all fields out of each report and turn the rows round takes longer (measured: 0.6
+        # us a report, and 0.3 to 0.5 so).
         return cls(
             reports,
             [r.id for r in reports],

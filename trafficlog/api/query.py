@@ -67,11 +67,6 @@ def whole_number(query: Mapping[str, str], name: str, default: int, high: int) -
     return value
 
 
-def flag(query: Mapping[str, str], name: str) -> bool:
-    """A parameter that is true or false; false when it is absent."""
-    return one_of(query, name, ("true", "false")) == "true"
-
-
 def json_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object.
 
