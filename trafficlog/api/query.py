@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
 
-SELECTOR_FIELDS: Final = ("account", "number", "ip", "record", "created_from", "created_to")
 
 # Not all that int() takes: no underscore, no digits of other scripts, no endless text.
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,19}\Z")
