@@ -179,6 +179,8 @@ DECLARE
     removed bigint;
     alive bigint;
 BEGIN
+    -- Nobody replaces it in between, not even in another account's name: what is copied is what goes.
+    PERFORM pg_advisory_xact_lock(7103, hashtext(p_id));
     PERFORM lock_holds();
     protected := copy_held('in_transit', 'in_transit', p_at, p_at,
                            'r.id = $5[1]', NULL, ARRAY[p_id]);
@@ -683,6 +685,7 @@ DECLARE
     protected bigint;
     gone record;
     late timestamptz;
+    writers text[];
 BEGIN
     rows_read := 0;
     rows_erased := 0;
@@ -694,7 +697,25 @@ BEGIN
     END IF;
     lower := coalesce(job.reached_at, job.created_after);
     lower_id := coalesce(job.reached_id, past_all_ids);
-    IF lower >= job.created_up_to THEN
+    IF job.ahead_ids IS NULL AND lower >= job.created_up_to THEN
+        -- What is being written now, nobody sees yet: the last look comes after it. Whatever writes
+        -- records has this lock shared until it commits.
+        writers := ARRAY(
+            SELECT l.virtualtransaction FROM pg_locks l
+            WHERE l.locktype = 'advisory' AND l.classid = 7100 AND l.objid = 1 AND l.mode = 'ShareLock'
+              AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+              AND l.granted AND l.pid <> pg_backend_pid()
+              AND (job.waits_for IS NULL OR l.virtualtransaction = ANY (job.waits_for))
+        );
+        IF cardinality(writers) > 0 THEN
+            UPDATE erasure e SET state = 'running', started_at = coalesce(e.started_at, p_at),
+                                 waits_for = writers
+            WHERE e.erasure_id = p_id AND e.finished_at IS NULL
+              AND e.waits_for IS DISTINCT FROM writers;
+            state := 'waiting';
+            RETURN NEXT;
+            RETURN;
+        END IF;
         -- The last look is by settings that stay as they are: no row may come in under others.
         PERFORM pg_advisory_xact_lock_shared(7100, 1);
     END IF;
@@ -715,7 +736,26 @@ BEGIN
     END IF;
     upper := least(job.created_up_to, lower + p_width);
     -- What is read, is read before the lock on holds, which nobody is to wait for long.
-    IF lower < job.created_up_to THEN
+    IF job.ahead_ids IS NOT NULL THEN
+        -- First of all what was stored at the acceptance although it was created later.
+        ids := job.ahead_ids[:p_rows_max];
+        createds := job.ahead_created[:p_rows_max];
+        rows_read := cardinality(ids);
+        expires_from := createds[1] + owner.history_days_min * interval '24 hours';
+        expires_to := createds[rows_read] + owner.history_days_max * interval '24 hours';
+        SELECT array_agg(h.id ORDER BY h.created_at, h.id),
+               array_agg(h.created_at ORDER BY h.created_at, h.id),
+               array_agg(h.expires_at ORDER BY h.created_at, h.id),
+               min(h.expires_at), max(h.expires_at)
+        INTO ids, createds, expiries, first_expiry, last_expiry
+        FROM history_record h
+        WHERE h.account_key = job.account_key
+          AND (h.created_at, h.id) IN (SELECT * FROM unnest(createds, ids))
+          AND h.created_at BETWEEN createds[1] AND createds[rows_read]
+          AND h.expires_at BETWEEN expires_from AND expires_to;
+        next_at := lower;
+        next_id := lower_id;
+    ELSIF lower < job.created_up_to THEN
         expires_from := lower + owner.history_days_min * interval '24 hours';
         expires_to := upper + owner.history_days_max * interval '24 hours';
         SELECT count(*), (array_agg(r.id ORDER BY r.created_at DESC, r.id DESC))[1], max(r.created_at),
@@ -816,7 +856,9 @@ BEGIN
     END IF;
     state := 'running';
     UPDATE erasure e SET state = 'running', started_at = coalesce(e.started_at, p_at), failures = 0,
-                         reached_at = next_at, reached_id = next_id
+                         reached_at = next_at, reached_id = next_id,
+                         ahead_ids = nullif(e.ahead_ids[p_rows_max + 1:], '{}'),
+                         ahead_created = nullif(e.ahead_created[p_rows_max + 1:], '{}')
     WHERE e.erasure_id = p_id AND next_at IS NOT NULL;
     IF next_at IS NULL THEN
         state := 'done';
@@ -915,7 +957,8 @@ CREATE FUNCTION trafficlog.finish_erasure(p_id text, p_state text, p_at timestam
     AS $$
     UPDATE erasure SET
         state = p_state, finished_at = p_at, filter = NULL, created_after = NULL,
-        created_up_to = NULL, reached_at = NULL, reached_id = NULL
+        created_up_to = NULL, reached_at = NULL, reached_id = NULL,
+        ahead_created = NULL, ahead_ids = NULL, waits_for = NULL
     WHERE erasure_id = p_id AND finished_at IS NULL
 $$;
 
@@ -1194,11 +1237,19 @@ BEGIN
         FROM unnest(ids, createds, fates, expiries) AS s(id, created_at, fate, expires_at)
         WHERE s.fate IS NULL;
         IF ids IS NOT NULL THEN
+            IF are_holds(p_at) THEN
+                -- What is copied is what goes: no report changes a row in between.
+                PERFORM FROM history_record h, unnest(ids, createds, expiries) AS s(id, created_at, expires_at)
+                WHERE h.account_key = p_account AND h.created_at = s.created_at AND h.id = s.id
+                  AND h.expires_at = s.expires_at AND h.expires_at BETWEEN first_expiry AND last_expiry
+                FOR UPDATE OF h;
+            END IF;
             protected := copy_held('history_record', 'history_record', p_at, p_at,
                 -- The range of the step, or each step would read all of the account.
-                'r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))'
-                ' AND r.created_at >= (SELECT min(c) FROM unnest($6) c)'
-                ' AND r.created_at <= (SELECT max(c) FROM unnest($6) c)',
+                format('r.account_key = $4 AND (r.id, r.created_at) IN (SELECT * FROM unnest($5, $6))'
+                       ' AND r.created_at BETWEEN %L AND %L AND r.expires_at BETWEEN %L AND %L',
+                       (SELECT min(c) FROM unnest(createds) c), (SELECT max(c) FROM unnest(createds) c),
+                       first_expiry, last_expiry),
                 p_account, ids, createds);
             DELETE FROM history_record h
             USING unnest(ids, createds, expiries) AS s(id, created_at, expires_at)
@@ -1561,6 +1612,9 @@ CREATE TABLE trafficlog.erasure (
     backup_days integer NOT NULL,
     repeat_key bytea,
     repeat_body bytea,
+    ahead_created timestamp with time zone[],
+    ahead_ids text[] COLLATE pg_catalog."C",
+    waits_for text[],
     CONSTRAINT erasure_check CHECK (((finished_at IS NULL) = (state = ANY (ARRAY['queued'::text, 'running'::text])))),
     CONSTRAINT erasure_check1 CHECK (((NOT everything) OR (fields = '{}'::text[]))),
     CONSTRAINT erasure_check2 CHECK (
@@ -1568,6 +1622,7 @@ CASE
     WHEN (finished_at IS NULL) THEN (num_nulls(filter, created_after, created_up_to) = 0)
     ELSE (num_nonnulls(filter, created_after, created_up_to, reached_at, reached_id) = 0)
 END),
+    CONSTRAINT erasure_finished_bare CHECK (((finished_at IS NULL) OR (num_nonnulls(ahead_created, ahead_ids, waits_for) = 0))),
     CONSTRAINT erasure_found_check CHECK ((found >= 0)),
     CONSTRAINT erasure_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'cancelled'::text, 'failed'::text])))
 )
@@ -1577,7 +1632,7 @@ ALTER TABLE trafficlog.erasure OWNER TO trafficlog_owner;
 
 COMMENT ON COLUMN trafficlog.erasure.fields IS 'which fields the filter has; their values are gone when it is finished';
 
-COMMENT ON COLUMN trafficlog.erasure.created_up_to IS 'the acceptance, or the filter''s end before it; nothing later is erased';
+COMMENT ON COLUMN trafficlog.erasure.created_up_to IS 'the acceptance, or the filter''s end before it; nothing later is erased but what ahead_ids names';
 
 COMMENT ON COLUMN trafficlog.erasure.reached_id IS 'with reached_at how far the work has come; NULL: not begun';
 
@@ -1588,6 +1643,10 @@ COMMENT ON COLUMN trafficlog.erasure.last_expiry IS 'the latest expiry under whi
 COMMENT ON COLUMN trafficlog.erasure.run_seconds IS 'time between two retention runs when it was accepted';
 
 COMMENT ON COLUMN trafficlog.erasure.repeat_key IS 'keyed digest of the request''s Idempotency-Key; repeat_body, of what it asked';
+
+COMMENT ON COLUMN trafficlog.erasure.ahead_ids IS 'with ahead_created the records, stored at the acceptance and created later, that are meant as well';
+
+COMMENT ON COLUMN trafficlog.erasure.waits_for IS 'virtual ids of the transactions that were writing when all was looked through; NULL: not yet, or none was';
 
 ALTER TABLE trafficlog.held_record ALTER COLUMN held_key ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME trafficlog.held_record_held_key_seq
@@ -2354,6 +2413,10 @@ GRANT SELECT(backup_days),INSERT(backup_days) ON TABLE trafficlog.erasure TO tra
 GRANT SELECT(repeat_key),INSERT(repeat_key) ON TABLE trafficlog.erasure TO trafficlog_customer;
 
 GRANT SELECT(repeat_body),INSERT(repeat_body) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT INSERT(ahead_created) ON TABLE trafficlog.erasure TO trafficlog_customer;
+
+GRANT INSERT(ahead_ids) ON TABLE trafficlog.erasure TO trafficlog_customer;
 
 GRANT SELECT ON TABLE trafficlog.history_move TO trafficlog_operator;
 

@@ -1,8 +1,12 @@
 """Erasures that a customer asks for by filter or of everything, and the receipt of each.
 
 An erasure fixes at its acceptance which records it means: those that the filter means, were to
-be seen and had been created up to then. It is done when none of them is stored any more, those
-included that came in late, while it was under way. What was created later is never touched.
+be seen and had been created up to then; everything is also what was stored then though it is
+dated later, by a gateway's clock that is ahead. What is created later is never touched.
+
+It is done when none of them is stored any more, those included that came in late: when all was
+looked through, what is being written just then is waited for, and all is looked at once more.
+So what was acknowledged up to ``finished_at`` is gone, and what was on its way before the wait.
 
 A receipt names no account, number, text or record. Times of records are in it as days, so that
 none can be told from it.

@@ -25,13 +25,19 @@ SELECT pg_advisory_xact_lock(7105, hashint8(:account_key));
 -- How many erasures of an account are not finished.
 SELECT count(*) FROM erasure WHERE account_key = :account_key AND finished_at IS NULL;
 
--- name: add_erasure(erasure_id, account_key, accepted_at, everything, fields, filter, created_after, created_up_to, found, reports, run_seconds, backup_days, repeat_key, repeat_body)!
--- Accepts an erasure.
+-- name: add_erasure(erasure_id, account_key, accepted_at, everything, fields, filter, created_after, created_up_to, ahead_to, expires_from, expires_to, found, reports, run_seconds, backup_days, repeat_key, repeat_body)!
+-- Accepts an erasure, and notes what is stored of records created later that it means as well.
 INSERT INTO erasure (erasure_id, account_key, accepted_at, everything, fields, filter, created_after,
-                     created_up_to, found, reports, run_seconds, backup_days, repeat_key, repeat_body)
-VALUES (:erasure_id, :account_key, :accepted_at, :everything, :fields::text[], :filter::jsonb,
-        :created_after, :created_up_to, :found, :reports, :run_seconds, :backup_days,
-        :repeat_key, :repeat_body);
+                     created_up_to, ahead_created, ahead_ids, found, reports, run_seconds,
+                     backup_days, repeat_key, repeat_body)
+SELECT :erasure_id, :account_key, :accepted_at, :everything, :fields::text[], :filter::jsonb,
+       :created_after, :created_up_to, array_agg(h.created_at ORDER BY h.created_at, h.id),
+       array_agg(h.id ORDER BY h.created_at, h.id), :found, :reports, :run_seconds,
+       :backup_days, :repeat_key, :repeat_body
+FROM history_record h
+WHERE h.account_key = :account_key
+  AND h.created_at > :created_up_to AND h.created_at <= :ahead_to::timestamptz
+  AND h.expires_at >= :expires_from::timestamptz AND h.expires_at <= :expires_to::timestamptz;
 
 -- name: erasure_repeated(account_key, repeat_key)^
 -- The erasure that was accepted for an idempotency key, and what it asked.

@@ -96,13 +96,18 @@ class Hold:
 
 @dataclass
 class Erasure:
-    """What a customer wants erased: of what was created within (start, end]."""
+    """What a customer wants erased: of what was created within (start, end].
+
+    With everything these rows as well, that were stored already though they were created later.
+    """
 
     account: str
     start: datetime
     end: datetime
     sender: str | None = None
     status: str | None = None
+    everything: bool = False
+    ahead: list[Key] = field(default_factory=list)
     reached: tuple[datetime, str] = (datetime.min.replace(tzinfo=UTC), "")
     erased: int = 0
     over: bool = False
@@ -270,12 +275,22 @@ class Oracle:
         erasure.end = max(erasure.end, erasure.start)
         erasure.reached = (erasure.start, LAST)
         seen = self.visible(erasure.account)
-        return sum(erasure.covers(key) and erasure.means(row) for key, row in seen.items())
+        if erasure.everything and setting.days is not None:
+            erasure.ahead = sorted(key for key in seen if key[1] > erasure.end)
+        meant = sum(erasure.covers(key) and erasure.means(row) for key, row in seen.items())
+        return meant + len(erasure.ahead)
 
     # What time and jobs do.
 
     def erase_step(self, erasure: Erasure, rows_max: int) -> None:
         """Carries an erasure on by some rows, or finds that it is done."""
+        if erasure.ahead:
+            ahead, erasure.ahead = erasure.ahead[:rows_max], erasure.ahead[rows_max:]
+            gone = [k for k in ahead if k in self.history and not self.history[k].detached]
+            if gone:
+                self._destroy(HISTORY, gone, "erased")
+            erasure.erased += len(gone)
+            return
         there = sorted(
             (key[1:], key)
             for key, row in self.history.items()

@@ -300,6 +300,8 @@ class Machine:
         wanted = Erasure(command.account, FIRST, self.now)
         chosen = None
         match command.what:
+            case "everything":
+                wanted.everything = True
             case "from":
                 wanted.sender = NUMBERS[command.which % 3]
                 chosen = HistoryFilter(sender=wanted.sender)

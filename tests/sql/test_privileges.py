@@ -16,6 +16,7 @@ ERASURE = (
 ERASURE_ASKED = (
     "erasure_id account_key accepted_at everything fields filter created_after created_up_to"
     " found reports run_seconds backup_days repeat_key repeat_body"
+    " ahead_created ahead_ids"
 )
 
 # What each role may do, table by table. A new grant must be written down here, with its reason

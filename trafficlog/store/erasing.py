@@ -27,6 +27,8 @@ log = structlog.get_logger()
 FIRST_WIDTH: Final = timedelta(days=1)
 # The longest period of history is no longer than this.
 WIDTH_MAX: Final = timedelta(days=2048)
+# Between two looks whether what was being written is committed.
+WAIT_SECONDS: Final = 0.05
 # At so many erasures one round works.
 AT_ONCE_MAX: Final = 100
 # What another transaction is in the way of says nothing about the erasure.
@@ -127,6 +129,10 @@ class Erasing:
 
         row = await retried(step, self._config.drop_attempts_max)
         result.rows_erased += row["rows_erased"]
+        if row["state"] == "waiting":
+            # For what is being written, which takes moments; the round's time is the bound.
+            await asyncio.sleep(WAIT_SECONDS)
+            return width
         if row["state"] != "running":
             result.finished += 1
             return None

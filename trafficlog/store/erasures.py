@@ -20,6 +20,7 @@ from trafficlog.erasures import Erasure, ErasureState, receipt
 from trafficlog.errors import ConflictError, InvalidValueError, KeyReusedError, NotFoundError
 from trafficlog.queries import queries, rows
 from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES
+from trafficlog.retention import AHEAD_MAX
 from trafficlog.store.accounts import load_account
 from trafficlog.store.history_list import HistoryFilter
 from trafficlog.store.settings import policy_book
@@ -89,7 +90,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an erasure accepted now would mean: how many records, created from when to when."""
+    """What an erasure accepted now would mean: how many records, created from when to when.
+
+    With everything, ``newest`` may lie after ``created_up_to``: a gateway's clock was ahead.
+    """
 
     records: int
     oldest: datetime | None
@@ -172,6 +176,8 @@ class Erasures:
                 filter=orjson.dumps(wanted.fields).decode(),
                 created_after=scope.lower,
                 created_up_to=scope.upper,
+                ahead_to=scope.ahead_to,
+                **scope.expiries(scope.upper),
                 found=preview.records,
                 reports=wanted.reports,
                 run_seconds=config.retention_interval_seconds,
@@ -260,12 +266,23 @@ class Erasures:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """The creation times ``(lower, upper]`` that are meant, and the expiries of such rows."""
+    """The creation times ``(lower, upper]`` that are meant, and up to ``ahead_to`` what is stored.
+
+    ``days_min`` and ``days_max`` are the periods that such rows can stand under.
+    """
 
     lower: datetime
     upper: datetime
-    expires_from: datetime
-    expires_to: datetime
+    ahead_to: datetime
+    days_min: timedelta
+    days_max: timedelta
+
+    def expiries(self, lower: datetime) -> dict[str, datetime]:
+        """The expiries of what is meant and was created later than ``lower``."""
+        return {
+            "expires_from": lower + self.days_min,
+            "expires_to": self.ahead_to + self.days_max,
+        }
 
 
 async def _scope(connection: Any, key: AccountKey, wanted: Wanted, now: datetime) -> _Scope:
@@ -273,17 +290,21 @@ async def _scope(connection: Any, key: AccountKey, wanted: Wanted, now: datetime
     account = await load_account(connection, key)
     chosen = wanted.chosen or HistoryFilter()
     # Nothing is meant where no history is to be seen.
-    lower = account.rule.visible_after(now) or now
+    shown_after = account.rule.visible_after(now)
+    lower = shown_after or now
     if chosen.after is not None:
         lower = min(max(lower, chosen.after), now)
     upper = now
     if chosen.before is not None:
         upper = min(now, chosen.before - TICK) if chosen.before > lower else lower
+    # Everything is also what is stored of a gateway whose clock is ahead.
+    everything = wanted.chosen is None and shown_after is not None
     return _Scope(
         lower,
         upper,
-        lower + timedelta(days=account.days_min),
-        upper + timedelta(days=account.days_max),
+        upper + AHEAD_MAX if everything else upper,
+        timedelta(days=account.days_min),
+        timedelta(days=account.days_max),
     )
 
 
@@ -293,9 +314,8 @@ async def _preview(connection: Any, key: AccountKey, wanted: Wanted, scope: _Sco
         connection,
         account_key=key,
         lower=scope.lower,
-        upper=scope.upper,
-        expires_from=scope.expires_from,
-        expires_to=scope.expires_to,
+        upper=scope.ahead_to,
+        **scope.expiries(scope.lower),
         kind=None if chosen.kind is None else KIND_CODES[chosen.kind],
         direction=None if chosen.direction is None else DIRECTION_CODES[chosen.direction],
         status=None if chosen.status is None else STATUS_CODES[chosen.status],
