@@ -58,7 +58,7 @@ class Config:
     )
     flush_records_max: int = _setting(20_000, 1, 10**6, "records written in one transaction")
     flush_attempts_max: int = _setting(
-        5, 1, 100, "tries of a transaction that meets a changed setting or a moved row"
+        5, 1, 100, "tries of a transaction that meets a changed setting, a moved row or a deadlock"
     )
     read_seconds_max: int = _setting(
         60, 1, 3600, "time a client has to send a request's body, in seconds"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trafficlog.queries import queries, rows
 from trafficlog.store.database import transaction
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from trafficlog.store.database import Database
@@ -54,6 +55,7 @@ class AccessLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @tried_again
     async def page(
         self,
         *,

@@ -20,6 +20,7 @@ from trafficlog.retention import (
     RetentionPolicy,
     check_policy,
 )
+from trafficlog.store.retrying import tried_again
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Accounts:
         async with self._database.operator() as connection:
             return await rows(queries.accounts(connection))
 
+    @tried_again
     async def create(
         self, account_id: str, now: datetime, setting: HistorySetting | None
     ) -> AccountKey:
@@ -141,6 +143,7 @@ class Accounts:
             raise ConflictError(f"there is an account {account_id!r} already")
         return AccountKey(key)
 
+    @tried_again
     async def change(
         self,
         key: AccountKey,
@@ -180,6 +183,7 @@ class Accounts:
             )
             return await load_account(connection, key)
 
+    @tried_again
     async def describe(
         self, key: AccountKey, *, name: str | None, currency: str | None, now: datetime, by: str
     ) -> Account:
@@ -195,6 +199,7 @@ class Accounts:
             await queries.describe_account(connection, name=name, currency=currency, at=now, by=by)
             return await load_account(connection, key)
 
+    @tried_again
     async def close(self, key: AccountKey, now: datetime, by: str) -> Account:
         """Closes an account: its history and its name go, its keys are revoked.
 
@@ -209,6 +214,7 @@ class Accounts:
         async with self._database.operator() as connection:
             return await rows(queries.setting_changes(connection, account_key=key))
 
+    @tried_again
     async def set_policy(self, policy: RetentionPolicy, now: datetime, by: str) -> None:
         """Sets a policy for records created from its effective date on.
 

@@ -14,6 +14,7 @@ from trafficlog.errors import InvalidValueError, NotFoundError
 from trafficlog.holds import check_purpose
 from trafficlog.queries import queries, rows
 from trafficlog.records import DIRECTION_NAMES, KIND_NAMES
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,6 +73,7 @@ class Disclosures:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @tried_again
     async def page(
         self,
         request: DisclosureRequest,

@@ -23,6 +23,7 @@ from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES
 from trafficlog.retention import AHEAD_MAX
 from trafficlog.store.accounts import load_account
 from trafficlog.store.history_list import HistoryFilter
+from trafficlog.store.retrying import tried_again
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Erasures:
             scope = await _scope(connection, key, wanted, now)
             return await _preview(connection, key, wanted, scope)
 
+    @tried_again
     async def start(
         self, key: AccountKey, wanted: Wanted, now: datetime, *, repeat_key: str | None = None
     ) -> Erasure:
@@ -214,6 +216,7 @@ class Erasures:
             erasures, Place(erasures[-1].accepted_at, erasures[-1].id) if more else None
         )
 
+    @tried_again
     async def cancel(self, key: AccountKey, erasure_id: str, now: datetime) -> Erasure:
         """Ends an erasure that is under way; from the return on nothing more of it is erased.
 

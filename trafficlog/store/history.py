@@ -32,6 +32,7 @@ from trafficlog.store.history_windows import (
     span_bounds,
     whole,
 )
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,6 +190,7 @@ class History:
         async with self._database.as_account(key, snapshot=True) as connection:
             return await _records_of_id(connection, key, record, now)
 
+    @tried_again
     async def erase(
         self, key: AccountKey, record: RecordId, now: datetime, *, kind: str | None = None
     ) -> ErasedRecords:

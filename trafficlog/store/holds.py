@@ -15,6 +15,7 @@ from trafficlog.queries import queries, rows
 from trafficlog.selector import Selector
 from trafficlog.store.access_log import note_access
 from trafficlog.store.database import transaction
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -48,6 +49,7 @@ class Holds:
     def _staff(self, *, officer: bool) -> AbstractAsyncContextManager[Any]:
         return self._database.officer() if officer else self._database.operator()
 
+    @tried_again
     async def place(
         self,
         selector: Selector,
@@ -94,6 +96,7 @@ class Holds:
             await note_access(connection, now, by, "hold.place", f"hold {hold_id}", reason)
             return _hold(await queries.hold(connection, hold_id=hold_id))
 
+    @tried_again
     async def release(self, hold_id: str, *, by: str, now: datetime) -> AbuseHold:
         """Ends a hold now; what only it kept is destroyed by the next retention run.
 
@@ -107,6 +110,7 @@ class Holds:
             await note_access(connection, now, by, "hold.release", f"hold {hold_id}", hold.reason)
             return hold
 
+    @tried_again
     async def extend(self, hold_id: str, ends_at: datetime, *, by: str, now: datetime) -> AbuseHold:
         """Lets a hold in force end at another time.
 
@@ -173,6 +177,7 @@ class Holds:
         async with self._database.operator() as connection:
             return int(await queries.holds_active(connection, now=now))
 
+    @tried_again
     async def copies(
         self,
         hold_id: str,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trafficlog.errors import InvalidValueError, NotFoundError
 from trafficlog.queries import queries, rows
 from trafficlog.records import AccountId, AccountKey
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,6 +58,7 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @tried_again
     async def create(self, scope: str, account_id: str | None, now: datetime) -> NewKey:
         """Makes a key.
 
@@ -98,6 +100,7 @@ class Keys:
         async with self._database.operator() as connection:
             return await rows(queries.keys(connection))
 
+    @tried_again
     async def revoke(self, key_id: str, now: datetime) -> None:
         """Revokes a key.
 

@@ -18,6 +18,7 @@ from trafficlog.reports import (
     month_name,
     month_of,
 )
+from trafficlog.store.retrying import tried_again
 from trafficlog.store.settings import policy_book
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Reports:
             raise _missing(month)
         return _report(row)
 
+    @tried_again
     async def delete(self, key: AccountKey, month: date, now: datetime) -> None:
         """Deletes the report of a month. It does not come back, not by late records either.
 

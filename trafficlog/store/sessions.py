@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trafficlog.queries import queries
 from trafficlog.records import AccountId, AccountKey
 from trafficlog.store.keys import Principal
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,6 +33,7 @@ class PageSessions:
             return None
         return Principal(key_id, "customer", account, AccountId(account_id))
 
+    @tried_again
     async def end(
         self, account: AccountKey, session_id: bytes, expires_at: datetime, now: datetime
     ) -> None:
@@ -55,6 +57,7 @@ class OperatorSessions:
                 return None
         return Principal(key_id, "operator")
 
+    @tried_again
     async def end(self, session_id: bytes, expires_at: datetime, now: datetime) -> None:
         """Ends a session; it is remembered until it would have ended by itself."""
         async with self._database.operator() as connection:

@@ -9,6 +9,7 @@ from trafficlog.errors import NotFoundError
 from trafficlog.queries import queries
 from trafficlog.retention import DataClass
 from trafficlog.store.database import transaction
+from trafficlog.store.retrying import tried_again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -33,6 +34,7 @@ class Transit:
         self._database = database
         self._writer = writer
 
+    @tried_again
     async def put(
         self, transit_id: str, content: bytes, account: str | None, now: datetime
     ) -> tuple[datetime, bool]:
@@ -76,6 +78,7 @@ class Transit:
             raise NotFoundError("nothing is in transit under this id")
         return InTransit(row["content"], row["created_at"], row["expires_at"])
 
+    @tried_again
     async def complete(self, transit_id: str, now: datetime) -> None:
         """Removes what was in transit.
 
