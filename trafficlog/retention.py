@@ -12,6 +12,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from trafficlog.errors import ClockJumpError, InvalidValueError
@@ -35,6 +36,9 @@ class DataClass(StrEnum):
     DEBUG = "debug_log"
     IN_TRANSIT = "in_transit"
     ACCESS = "access_log"
+
+    # What tables of classes are looked up by for each record: an enumeration's own is not quick.
+    __hash__ = str.__hash__
 
 
 WIDTHS: Mapping[DataClass, Width] = {
@@ -67,6 +71,10 @@ class PolicyBook:
         self._by_class: dict[DataClass, list[RetentionPolicy]] = {}
         for policy in sorted(policies, key=lambda p: p.effective_from):
             self._by_class.setdefault(policy.data_class, []).append(policy)
+        self._periods = {
+            data_class: [policy.retention_period for policy in policies]
+            for data_class, policies in self._by_class.items()
+        }
 
     def in_force(self, data_class: DataClass, created_at: datetime) -> RetentionPolicy:
         """The policy for a record of this class created at ``created_at``."""
@@ -86,11 +94,11 @@ class PolicyBook:
         After a period was changed some of what was created later may have, too:
         ``expires_at`` decides.
         """
-        return min(now - p.retention_period for p in self._by_class[data_class])
+        return now - max(self._periods[data_class])
 
     def surely_kept_after(self, data_class: DataClass, now: datetime) -> datetime:
         """Whatever was created later than this has expired under no policy."""
-        return max(now - p.retention_period for p in self._by_class[data_class])
+        return now - min(self._periods[data_class])
 
     def has_changed(self, data_class: DataClass) -> bool:
         """Whether there ever was, or will be, another policy than the present one."""
@@ -166,7 +174,13 @@ class HistoryDays:
     @property
     def retention_period(self) -> timedelta:
         """The days as a duration of 24 hours each: no calendar, no zone."""
-        return timedelta(days=self.days)
+        return _whole_days(self.days)
+
+
+# Asked of every record; there are few of them.
+@lru_cache(maxsize=HISTORY_DAYS_MAX)
+def _whole_days(days: int) -> timedelta:
+    return timedelta(days=days)
 
 
 HistorySetting = HistoryOff | HistoryDays

@@ -8,6 +8,54 @@ WITH added AS (
 )
 SELECT settings_in_force();
 
+-- name: store_few(epoch, account_keys, created, traffic_hours, history_hours, delivered, durations, parts, costs, kinds, directions, statuses, withheld, ids, senders, recipients, ips, user_agents, owners, tags, messages)$
+-- Stores and counts records not seen before if the settings are those of an epoch; says which epoch's they are.
+-- The lists are array literals, with instants as microseconds since 1970. The lock is held, and the
+-- epoch read, before the first row is made.
+WITH in_force AS MATERIALIZED (
+    SELECT settings_in_force() AS epoch
+), given AS MATERIALIZED (
+    SELECT g.*, 'epoch'::timestamptz + created * interval '1 microsecond' AS created_at,
+           'epoch'::timestamptz + delivered * interval '1 microsecond' AS delivered_at
+    FROM in_force, unnest(
+        :account_keys::text::bigint[], :created::text::bigint[],
+        :traffic_hours::text::integer[], :history_hours::text::integer[],
+        :delivered::text::bigint[], :durations::text::integer[], :parts::text::integer[],
+        :costs::text::integer[], :kinds::text::smallint[], :directions::text::smallint[],
+        :statuses::text::smallint[], :withheld::text::smallint[], :ids::text::text[],
+        :senders::text::text[], :recipients::text::text[], :ips::text::text[],
+        :user_agents::text::text[], :owners::text::text[], :tags::text::text[],
+        :messages::text::text[]
+    ) AS g (account_key, created, traffic_hours, history_hours, delivered, duration, parts, cost,
+            kind, direction, status, withheld, id, sender, recipient, ip, user_agent, owner, tags,
+            message)
+    WHERE in_force.epoch = :epoch
+), legal AS (
+    INSERT INTO traffic_record (created_at, expires_at, account_key, duration,
+                                kind, direction, id, sender, recipient, ip, user_agent)
+    SELECT created_at, created_at + make_interval(hours => traffic_hours), account_key, duration,
+           kind, direction, id, sender, recipient, ip, user_agent
+    FROM given
+), history AS (
+    INSERT INTO history_record (account_key, created_at, expires_at, delivered_at, duration,
+                                parts, cost, kind, direction, status, withheld, id,
+                                sender, recipient, owner, tags, message)
+    SELECT account_key, created_at, created_at + make_interval(hours => history_hours),
+           delivered_at, duration, parts, cost, kind, direction, status, withheld, id,
+           CASE WHEN withheld & 2 = 0 THEN sender END,
+           CASE WHEN withheld & 4 = 0 THEN recipient END,
+           owner,
+           CASE WHEN tags IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)) END,
+           CASE WHEN withheld & 1 = 0 THEN message END
+    FROM given WHERE history_hours IS NOT NULL
+), usage AS (
+    INSERT INTO usage_delta
+    SELECT account_key, date '1970-01-01' + (created / 86400000000)::integer, kind, direction, status,
+           count(*), coalesce(sum(parts), 0), coalesce(sum(duration), 0), coalesce(sum(cost), 0)
+    FROM given GROUP BY 1, 2, 3, 4, 5
+)
+SELECT epoch FROM in_force;
+
 -- name: settings_epoch()$
 -- The epoch of the settings.
 SELECT epoch FROM settings_epoch;
@@ -156,6 +204,9 @@ RETURNING s.ordinal;
 
 -- name: merge_history(expires_from, expires_to)
 -- Brings known history up to date and says which rows changed; what was withheld once stays so.
+-- Each range of expiries names partitions: those between two ranges would cost more to plan for than
+-- all the rest (measured: a group of 31 in a store with 1,095 partitions took 117 ms with one range over
+-- all of them, and 2 ms so). Ranges that are not given are NULL, and fall away when it is planned.
 UPDATE history_record t SET
     updated_at = greatest(t.updated_at, s.updated_at),
     status = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.status, s.status),
@@ -177,7 +228,30 @@ UPDATE history_record t SET
 FROM staged_report s
 WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
   AND t.expires_at BETWEEN s.history_from AND s.history_to
-  AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
+  AND (t.expires_at BETWEEN (:expires_from::timestamptz[])[1] AND (:expires_to::timestamptz[])[1]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[2] AND (:expires_to::timestamptz[])[2]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[3] AND (:expires_to::timestamptz[])[3]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[4] AND (:expires_to::timestamptz[])[4]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[5] AND (:expires_to::timestamptz[])[5]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[6] AND (:expires_to::timestamptz[])[6]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[7] AND (:expires_to::timestamptz[])[7]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[8] AND (:expires_to::timestamptz[])[8]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[9] AND (:expires_to::timestamptz[])[9]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[10] AND (:expires_to::timestamptz[])[10]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[11] AND (:expires_to::timestamptz[])[11]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[12] AND (:expires_to::timestamptz[])[12]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[13] AND (:expires_to::timestamptz[])[13]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[14] AND (:expires_to::timestamptz[])[14]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[15] AND (:expires_to::timestamptz[])[15]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[16] AND (:expires_to::timestamptz[])[16]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[17] AND (:expires_to::timestamptz[])[17]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[18] AND (:expires_to::timestamptz[])[18]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[19] AND (:expires_to::timestamptz[])[19]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[20] AND (:expires_to::timestamptz[])[20]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[21] AND (:expires_to::timestamptz[])[21]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[22] AND (:expires_to::timestamptz[])[22]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[23] AND (:expires_to::timestamptz[])[23]
+       OR t.expires_at BETWEEN (:expires_from::timestamptz[])[24] AND (:expires_to::timestamptz[])[24])
   AND (is_later(t.updated_at, t.status, s.updated_at, s.status)
        OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
        OR t.withheld <> t.withheld | s.withheld

@@ -1,7 +1,9 @@
 """Expiries by the column are those that the rules give each record."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +19,13 @@ from trafficlog.retention import (
 )
 from trafficlog.store.columns import Sheet, history_batch
 from trafficlog.store.expiry import (
+    DAY,
+    day_ranges,
     history_bounds,
     history_expiry,
     hours_of,
     instant,
+    micros,
     per_account,
     traffic_expiry,
 )
@@ -81,3 +86,24 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
     assert sorted(kept.column("id").to_pylist()) == sorted(
         r.id for r, each in zip(reports, expected, strict=True) if each
     )
+
+
+@given(
+    st.lists(st.tuples(st.integers(20_000, 21_200), st.integers(0, 400)), min_size=1, max_size=60),
+    st.integers(1, 24),
+)
+def test_ranges_of_days_have_all_days_and_few_others(days, ranges_max):
+    """Each day from a first to its last lies in one; what is left open are the widest gaps."""
+    noon = timedelta(hours=12)
+    first = pa.array([micros(instant(day * DAY) + noon) for day, _ in days])
+    last = pa.array([micros(instant((day + more) * DAY) + noon) for day, more in days])
+    begins, ends = day_ranges(first, last, ranges_max)
+    assert 1 <= len(begins) == len(ends) <= ranges_max
+    edges = [(micros(b), micros(e) + 1) for b, e in zip(begins, ends, strict=True)]
+    assert all(edge % DAY == 0 for pair in edges for edge in pair)
+    covered = [day for begin, end in edges for day in range(begin // DAY, end // DAY)]
+    meant = {n for day, more in days for n in range(day, day + more + 1)}
+    assert len(covered) == len(set(covered))
+    assert meant <= set(covered)
+    gaps = sorted((b - a - 1 for a, b in pairwise(sorted(meant))), reverse=True)
+    assert len(covered) - len(meant) == sum(gaps[ranges_max - 1 :])

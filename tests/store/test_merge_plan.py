@@ -4,9 +4,17 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 
-from tests.store.helpers import at, report
+from tests.store.helpers import NOW, at, report
+from trafficlog.config import Config
 from trafficlog.queries import queries
 from trafficlog.store.expiry import EPOCH, MICROSECOND, whole_days
+from trafficlog.store.retention import Retention, RunResult
+from trafficlog.store.roads import SecondRoad
+
+
+def ranges(merge, bounds):
+    """The bounds as a merge takes them: for history they are one of several ranges."""
+    return [[bound] for bound in bounds] if merge == "merge_history" else bounds
 
 
 def scans(plan):
@@ -32,7 +40,7 @@ async def test_a_merge_looks_records_up_by_their_key(store, merge):
                 "  UNION ALL SELECT expires_at FROM trafficlog.history_record) e"
             )
             text = await connection.fetchval(
-                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *bounds
+                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *ranges(merge, bounds)
             )
     found = [s for s in scans(json.loads(text)[0]["Plan"]) if s[0] != "staged_report"]
     assert found
@@ -66,7 +74,7 @@ async def test_a_merge_into_a_young_day_compares_no_report_with_every_record(sto
                 "SELECT min(traffic_expires), max(history_expires) FROM staged_report"
             )
             text = await connection.fetchval(
-                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *bounds
+                f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}", *ranges(merge, bounds)
             )
     found = list(look_ups(json.loads(text)[0]["Plan"]))
     assert found
@@ -103,7 +111,8 @@ async def test_a_merge_over_many_periods_compares_no_report_with_every_record(st
                 "SELECT min(history_from), max(history_to) FROM staged_report"
             )
             text = await connection.fetchval(
-                f"EXPLAIN (FORMAT JSON) {queries.merge_history.sql}", *bounds
+                f"EXPLAIN (FORMAT JSON) {queries.merge_history.sql}",
+                *ranges("merge_history", bounds),
             )
     found = list(look_ups(json.loads(text)[0]["Plan"]))
     assert len(found) > 40
@@ -134,11 +143,49 @@ async def test_a_merge_of_the_last_minutes_goes_by_key_though_statistics_are_old
             expires = pa.array([(r.created + days - EPOCH) // MICROSECOND for r in later])
             text = await connection.fetchval(
                 f"EXPLAIN (FORMAT JSON) {getattr(queries, merge).sql}",
-                *whole_days(expires, expires),
+                *ranges(merge, whole_days(expires, expires)),
             )
     found = list(look_ups(json.loads(text)[0]["Plan"]))
     assert found
     assert all("(id = s.id)" in condition for condition in found), found
+
+
+async def test_a_merge_opens_no_partition_that_it_has_no_record_in(store, monkeypatch):
+    """However many there are between the shortest period and the longest, in days or years."""
+    await store.write(report("m1", account="brief"), report("m1"), report("m1", account="long"))
+    await store.set_history(1, account="brief")
+    await store.set_history(1095, account="long")
+    await store.write(*(report("m2", account=a) for a in ("brief", "acme", "long")))
+    async with Retention(store.dsn, Config()) as retention:
+        await retention.move_history(NOW, RunResult(NOW))
+    day = (NOW + timedelta(days=2)).replace(hour=0)
+    for number in range(200):
+        await store.superuser.fetchval(
+            "SELECT ensure_partition('history_record', $1, $2)",
+            day + timedelta(days=number),
+            day + timedelta(days=number + 1),
+        )
+    await store.writer.settings.refresh()
+    opened = []
+
+    async def merge(self, connection, whole=SecondRoad.merge):
+        merged = await whole(self, connection)
+        opened.append(
+            await store.superuser.fetchval(
+                "SELECT count(DISTINCT relation) FROM pg_locks JOIN pg_inherits ON"
+                " inhrelid = relation WHERE inhparent = 'history_record'::regclass"
+                " AND pid <> pg_backend_pid()"
+            )
+        )
+        return merged
+
+    monkeypatch.setattr(SecondRoad, "merge", merge)
+    later = [
+        report("m2", account=a, updated=at(1), status="sent") for a in ("brief", "acme", "long")
+    ]
+    assert await store.write(*later) == (0, 3, 0)
+    assert {row["status"] for row in await store.history("id = 'm2'")} == {3}
+    assert opened == [3]
 
 
 async def test_the_setting_of_a_merge_ends_with_its_transaction(store):

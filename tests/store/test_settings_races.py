@@ -9,27 +9,39 @@ from tests.jobs.stock import until
 from tests.store.helpers import NOW, at, opened, report
 from trafficlog.errors import DatabaseUnavailableError
 from trafficlog.store import history as history_module
+from trafficlog.store import ingest
+from trafficlog.store.few import FewRoad
 from trafficlog.store.history import History
 from trafficlog.store.history_list import HistoryFilter
-from trafficlog.store.ingest import RecordWriter
 from trafficlog.store.retention import Retention
+from trafficlog.store.roads import FirstRoad
 
 ROADS = pytest.mark.parametrize("updated", [None, at(1)], ids=["first road", "second road"])
 
 
 def change_between(monkeypatch, change, times=1):
     """Has ``change`` happen after a batch is encoded and before its transaction looks."""
-    whole = RecordWriter._take_part
     left = times
 
-    async def check(self, connection, epoch, usage):
-        nonlocal left
-        if left:
-            left -= 1
-            await change()
-        await whole(self, connection, epoch, usage)
+    def changed_before(whole):
+        async def write(self, connection):
+            nonlocal left
+            if left:
+                left -= 1
+                await change()
+            await whole(self, connection)
 
-    monkeypatch.setattr(RecordWriter, "_take_part", check)
+        return write
+
+    for road in (FewRoad, FirstRoad):
+        monkeypatch.setattr(road, "write", changed_before(road.write))
+
+
+@pytest.fixture(params=["copied", "few"], autouse=True)
+def new_ones(request, monkeypatch):
+    """Which way new records go."""
+    if request.param == "copied":
+        monkeypatch.setattr(ingest, "FEW_MAX", 0)
 
 
 @ROADS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from trafficlog.store.expiry import DAY
+from trafficlog.store.expiry import DAY, DAY_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,6 @@ EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 STATUS_BITS: Final = 4
 DIRECTION_BITS: Final = 2
 KIND_BITS: Final = 2
-DAY_BITS: Final = 17
 BELOW_ACCOUNT: Final = STATUS_BITS + DIRECTION_BITS + KIND_BITS + DAY_BITS
 
 

@@ -104,12 +104,21 @@ async def transaction(
     statements see the same moment: a setting that was read fits the rows looked for by it.
     """
     isolation = "repeatable_read" if snapshot else None
-    async with connection.transaction(isolation=isolation, readonly=snapshot):
-        try:
-            yield
-        except TimeoutError:
-            connection.terminate()
-            raise
+    async with (
+        connection.transaction(isolation=isolation, readonly=snapshot),
+        given_up_when_silent(connection),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def given_up_when_silent(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A connection that is given up when the server does not answer in time."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 def server_settings(role: str, config: Config) -> dict[str, str]:

@@ -6,8 +6,10 @@ All instants here are microseconds since 1970, as Arrow's 64-bit integers.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +26,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 HOUR: Final = timedelta(hours=1) // MICROSECOND
 DAY: Final = timedelta(days=1) // MICROSECOND
+# A day's number since 1970, of any that can be stored.
+DAY_BITS: Final = 17
 
 
 def traffic_expiry(created: pa.Array, policies: PolicyBook) -> pa.Array:
@@ -31,7 +35,7 @@ def traffic_expiry(created: pa.Array, policies: PolicyBook) -> pa.Array:
     expires = None
     for policy in policies.of(DataClass.TRAFFIC):
         under_it = pc.add(created, policy.retention_period // MICROSECOND)
-        since = pc.greater_equal(created, _micros(policy.effective_from))
+        since = pc.greater_equal(created, micros(policy.effective_from))
         expires = under_it if expires is None else pc.if_else(since, under_it, expires)
     if expires is None:
         raise LookupError("no policy for the legal record")
@@ -47,10 +51,10 @@ def history_expiry(sheet: Sheet, accounts: Sequence[KnownAccount], now: datetime
     expires = pc.add(created, per_account(sheet, [_period(account) for account in accounts]))
     if any(account.rule.gone_up_to for account in accounts):
         gone = [account.rule.gone_up_to for account in accounts]
-        up_to = per_account(sheet, [None if each is None else _micros(each) for each in gone])
+        up_to = per_account(sheet, [None if each is None else micros(each) for each in gone])
         given_up = pc.fill_null(pc.less_equal(created, up_to), fill_value=False)
         expires = _cleared(given_up, expires)
-    over = pc.less_equal(expires, _micros(now))
+    over = pc.less_equal(expires, micros(now))
     return _cleared(over, expires) if pc.any(over).as_py() else expires
 
 
@@ -84,12 +88,44 @@ def whole_days(first: pa.Array, last: pa.Array) -> tuple[datetime, datetime]:
     return instant(earliest * DAY), instant((latest + 1) * DAY - 1)
 
 
+def day_ranges(
+    first: pa.Array, last: pa.Array, ranges_max: int
+) -> tuple[list[datetime], list[datetime]]:
+    """Where ranges of whole days begin and where they end, ``ranges_max`` at most.
+
+    All days from each of ``first`` to its ``last`` lie in them, and of the others as few as can be.
+    Why they are of whole days ``whole_days`` says.
+    """
+    # Each pair of days as one number.
+    days = first.to_numpy() // DAY << DAY_BITS | last.to_numpy() // DAY
+    ranges: list[tuple[int, int]] = []
+    for pair in np.unique(days).tolist():
+        begins, ends = pair >> DAY_BITS, pair & (1 << DAY_BITS) - 1
+        if ranges and begins <= ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], ends))
+        else:
+            ranges.append((begins, ends))
+
+    def gap_before(place: int) -> int:
+        return ranges[place][0] - ranges[place - 1][1]
+
+    # The widest gaps are left open.
+    gaps = sorted(range(1, len(ranges)), key=gap_before, reverse=True)[: ranges_max - 1]
+    places = [0, *sorted(gaps), len(ranges)]
+    joined = [(ranges[a][0], ranges[b - 1][1]) for a, b in pairwise(places)]
+    return (
+        [instant(begins * DAY) for begins, _ in joined],
+        [instant((ends + 1) * DAY - 1) for _, ends in joined],
+    )
+
+
 def instant(micros: int) -> datetime:
     """The instant that is so many microseconds after 1970 began."""
     return EPOCH + timedelta(microseconds=micros)
 
 
-def _micros(at: datetime) -> int:
+def micros(at: datetime) -> int:
+    """How many microseconds after 1970 began an instant is."""
     return (at - EPOCH) // MICROSECOND
 
 

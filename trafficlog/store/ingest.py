@@ -22,8 +22,9 @@ from trafficlog.partitions import Bounds, bounds_of
 from trafficlog.queries import queries, rows
 from trafficlog.retention import WIDTHS, DataClass
 from trafficlog.store.columns import Sheet
-from trafficlog.store.database import transaction
+from trafficlog.store.database import given_up_when_silent, transaction
 from trafficlog.store.debug_log import DebugLine, RefusedRecord, copy_lines, row_of
+from trafficlog.store.few import FewRoad
 from trafficlog.store.roads import FirstRoad, Merged, Piece, SecondRoad
 from trafficlog.store.settings import SettingsCache
 from trafficlog.table import ReportTable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from trafficlog.config import Config
     from trafficlog.reading import Read
     from trafficlog.records import Report
-    from trafficlog.store.counting import Columns
     from trafficlog.store.database import Database
 
 log = structlog.get_logger()
@@ -45,6 +45,8 @@ log = structlog.get_logger()
 # so many at once.
 PIECE_RECORDS: Final = 500
 PIECE_RECORDS_MAX: Final = 2_000
+# So many in a group are stored by one statement.
+FEW_MAX: Final = 300
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class RecordWriter:
         self.settings = SettingsCache(database)
         self.turns = Turns()
         self._partitions: dict[DataClass, set[datetime]] = {}
+        # The hours of expiries whose partitions are known to be there.
+        self._made: dict[DataClass, set[datetime]] = {}
 
     async def start(self) -> None:
         """Reads the policies once, so that the first record need not wait."""
@@ -135,6 +139,7 @@ class RecordWriter:
                 # No partition for a row: one that was known is gone. Look again.
                 log.warning("partition_missing", attempt=attempt)
                 self._partitions.clear()
+                self._made.clear()
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
                 log.info("flush_retried", attempt=attempt, reason=str(error))
         raise DatabaseUnavailableError(
@@ -150,29 +155,33 @@ class RecordWriter:
             await self.settings.ensure_accounts(set(later.account_ids), now)
         first = await self._first_road(batches, known, now)
         # No other task runs from here to the end of the encoding: it is all of one epoch.
-        epoch = self.settings.epoch
-        if any(piece.epoch != epoch for piece in first.pieces):
+        if not first.is_of(self.settings.epoch):
             raise StaleSettingsError
         second = SecondRoad.of(later, self.settings, now) if later else None
         for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
             hours = {
                 hour for road in (first, second) if road for hour in road.partitions[data_class]
             }
-            await self.ensure_partitions(data_class, hours)
+            made = self._made.setdefault(data_class, set())
+            if not hours <= made:
+                await self.ensure_partitions(data_class, hours)
+                made |= hours
         debug = await self._debug_rows(batches, now)
-        usage = first.usage()
-        async with self._database.ingest() as connection, transaction(connection):
-            await self._take_part(connection, epoch, usage)
-            if first.pieces:
-                await first.write(connection)
-            merged = await second.merge(connection) if second else None
+        alone = isinstance(first, FewRoad) and not second and not debug
+        # One statement is a transaction by itself.
+        within = given_up_when_silent if alone else transaction
+        merged = None
+        async with self._database.ingest() as connection, within(connection):
+            await first.write(connection)
+            if second:
+                merged = await second.merge(connection)
             if debug:
                 await copy_lines(connection, debug)
         return _outcomes(batches, known, folded, merged)
 
     async def _first_road(
         self, batches: Sequence[Batch], known: set[str], now: datetime
-    ) -> FirstRoad:
+    ) -> FirstRoad | FewRoad:
         """What has none of the known ids: as it was prepared, or encoded now."""
         pieces: list[Piece] = []
         loose: list[Report] = []
@@ -181,11 +190,14 @@ class RecordWriter:
                 pieces += batch.pieces
             else:
                 loose += [r for r in batch.reports if r.id not in known] if known else batch.reports
+        if not pieces and 0 < len(loose) <= FEW_MAX:
+            await self.settings.ensure_accounts({r.account for r in loose}, now)
+            return FewRoad.of(loose, self.settings, now)
         for start in range(0, len(loose), PIECE_RECORDS_MAX):
             sheet = Sheet.of(ReportTable.of(loose[start : start + PIECE_RECORDS_MAX]))
             await self.settings.ensure_accounts(set(sheet.account_ids), now)
             pieces.append(Piece.of(sheet, self.settings, now))
-        return FirstRoad(pieces)
+        return FirstRoad(self.settings.epoch, pieces)
 
     def _is_prepared(self, batch: Batch, known: set[str]) -> bool:
         """Whether all of a batch but what has a known id was encoded, by present settings."""
@@ -241,17 +253,6 @@ class RecordWriter:
                 )
                 known.add(lower)
         self._partitions[data_class] = known
-
-    async def _take_part(self, connection: asyncpg.Connection, epoch: int, usage: Columns) -> None:
-        """Counts what is new, and makes sure that what was encoded is of the settings in force.
-
-        One message for both: in a small transaction messages are most of the work.
-
-        Raises:
-            StaleSettingsError: a setting has changed since.
-        """
-        if await queries.count_usage(connection, **usage) != epoch:
-            raise StaleSettingsError
 
     async def _debug_rows(self, batches: Sequence[Batch], now: datetime) -> list[tuple[Any, ...]]:
         lines = [line for batch in batches for line in batch.debug_lines]

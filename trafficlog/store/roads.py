@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pyarrow as pa
 
-from trafficlog.errors import TrafficlogError
+from trafficlog.errors import StaleSettingsError, TrafficlogError
 from trafficlog.queries import queries, rows
 from trafficlog.records import WITHHELD_BITS
 from trafficlog.retention import DataClass
@@ -31,6 +31,7 @@ from trafficlog.store.columns import (
 )
 from trafficlog.store.counting import NO_USAGE, Columns, usage_of
 from trafficlog.store.expiry import (
+    day_ranges,
     history_bounds,
     history_expiry,
     hours_of,
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from trafficlog.store.settings import SettingsCache
 
 COPY_PART_BYTES: Final = 256 * 1024
+# The query that merges history has room for so many.
+HISTORY_RANGES_MAX: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,12 @@ class Piece:
 class FirstRoad:
     """Records not seen before: pieces of one epoch, and the hours of the expiries in them."""
 
+    epoch: int
     pieces: Sequence[Piece]
+
+    def is_of(self, epoch: int) -> bool:
+        """Whether all was encoded by the settings of this epoch."""
+        return all(each == epoch for each in (self.epoch, *(p.epoch for p in self.pieces)))
 
     @property
     def partitions(self) -> dict[DataClass, set[datetime]]:
@@ -96,14 +104,25 @@ class FirstRoad:
             for data_class in (DataClass.TRAFFIC, DataClass.HISTORY)
         }
 
-    def usage(self) -> Columns:
+    def _usage(self) -> Columns:
         """What the records count for."""
         if not self.pieces:
             return NO_USAGE
         return usage_of([(piece.sheet, piece.account_keys) for piece in self.pieces])
 
     async def write(self, connection: asyncpg.Connection) -> None:
-        """Stores it, within the connection's transaction."""
+        """Stores and counts it, within the connection's transaction.
+
+        Counting also makes sure that what was encoded is of the settings in force: one message
+        for both, for in a small transaction messages are most of the work.
+
+        Raises:
+            StaleSettingsError: a setting has changed since.
+        """
+        if await queries.count_usage(connection, **self._usage()) != self.epoch:
+            raise StaleSettingsError
+        if not self.pieces:
+            return
         traffic = [p.traffic for p in self.pieces]
         rows_to_be = sum(len(p.sheet) for p in self.pieces)
         await _copy(connection, "traffic_record", TRAFFIC.names, framed(traffic), rows_to_be)
@@ -122,13 +141,16 @@ class Merged:
 
 @dataclass(slots=True)
 class SecondRoad:
-    """Records that may be known, and between which expiries those are looked for."""
+    """Records that may be known, and between which expiries those are looked for.
+
+    Of history there may be several ranges: where each begins, and where each ends.
+    """
 
     content: list[bytes]
     reports: int
     partitions: dict[DataClass, set[datetime]]
     traffic_bounds: tuple[datetime, datetime]
-    history_bounds: tuple[datetime, datetime]
+    history_ranges: tuple[list[datetime], list[datetime]]
 
     @classmethod
     def of(cls, sheet: Sheet, settings: SettingsCache, now: datetime) -> Self:
@@ -157,7 +179,7 @@ class SecondRoad:
             len(sheet),
             {DataClass.TRAFFIC: hours_of(gone_at), DataClass.HISTORY: hours_of(kept_until)},
             whole_days(gone_at, gone_at),
-            whole_days(earliest, latest),
+            day_ranges(earliest, latest, HISTORY_RANGES_MAX),
         )
 
     async def merge(self, connection: asyncpg.Connection) -> Merged:
@@ -170,7 +192,7 @@ class SecondRoad:
         changed = []
         for merge, (expires_from, expires_to) in (
             (queries.merge_traffic, self.traffic_bounds),
-            (queries.merge_history, self.history_bounds),
+            (queries.merge_history, self.history_ranges),
         ):
             changed += await rows(
                 merge(connection, expires_from=expires_from, expires_to=expires_to)

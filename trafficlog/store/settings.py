@@ -97,12 +97,21 @@ class SettingsCache:
         ):
             epoch = await queries.settings_epoch(connection)
             changed = await rows(queries.accounts_changed(connection, epoch=self.epoch))
+            # The end of a move is no change of a setting, and frees later reports of having to look
+            # in all days between.
+            moving = [name for name, a in self.accounts.items() if a.days_min != a.days_max]
+            if moving:
+                changed += await rows(queries.accounts_by_id(connection, account_ids=moving))
             self.policies = policy_book(await rows(queries.policies(connection)))
             for row in changed:
                 if row["account_id"] in self.accounts:
                     self.accounts[row["account_id"]] = known_account(row)
             self.epoch = epoch
             self._refreshed = time.monotonic()
+
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether the last time that it caught up is so long past."""
+        return time.monotonic() - self._refreshed >= seconds
 
     async def refresh_when_older(self, seconds: float, answer_seconds_max: float) -> None:
         """Catches up when the last time is this long past; all who ask meanwhile wait together.
@@ -113,7 +122,7 @@ class SettingsCache:
         Raises:
             DatabaseUnavailableError: that failed, or takes longer than ``answer_seconds_max``.
         """
-        if time.monotonic() - self._refreshed < seconds:
+        if not self.is_older_than(seconds):
             return
         if self._catching_up is None or self._catching_up.done():
             # One after the other, each would wait out a database that hangs.
