@@ -117,7 +117,7 @@ async def serving(
     """A service on ``dsn`` whose clock stands at ``now``."""
     # A test asks as often as it likes, and brings as many wrong keys.
     unlimited = {"requests_per_second": 0, "wrong_keys_per_minute_max": 0}
-    config = replace(Config(move_interval_seconds=1, key_cache_seconds=0, **unlimited), **settings)
+    config = replace(Config(move_interval_seconds=1, key_cache_seconds=60, **unlimited), **settings)
     SetClock.fixed = now
     clock = SetClock(offset=timedelta(microseconds=1))
     with tempfile.TemporaryDirectory() as directory:

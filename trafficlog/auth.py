@@ -49,10 +49,15 @@ class Authenticator:
             TooManyRequestsError: too many wrong keys came from there lately.
             DatabaseUnavailableError: whether it is known cannot be told in time.
         """
-        scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
+        secret = secret_in(authorization)
+        if not secret:
             raise KeyMissingError("send an API key: `Authorization: Bearer tl_…`")
-        return await self.by_secret(secret.strip(), address)
+        return await self.by_secret(secret, address)
+
+    def known(self, digest: bytes) -> Principal | None:
+        """Whose key has this digest, if it was looked up in these seconds; else nothing is said."""
+        cached = self._cached.get(digest)
+        return None if cached is None or cached[0] <= time.monotonic() else cached[1]
 
     async def by_secret(self, secret: str, address: Callable[[], str]) -> Principal:
         """Who a key belongs to; ``address`` gives where it comes from.
@@ -95,6 +100,12 @@ class Authenticator:
             if not wrong:
                 self._wrong_keys.give_back(origin)
         return principal
+
+
+def secret_in(authorization: str | None) -> str:
+    """The key in an ``Authorization`` header; empty if there is none."""
+    scheme, _, secret = (authorization or "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 def require(principal: Principal, scopes: frozenset[str], account_id: str | None) -> None:

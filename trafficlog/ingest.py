@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 log = structlog.get_logger()
+
+# Batches that came within so small a part of the time they may wait are given up together.
+DUE_MOMENTS: Final = 100
 
 B = TypeVar("B")
 O = TypeVar("O")  # noqa: E741 - the outcome of a batch B
@@ -39,9 +42,13 @@ class Writer(Protocol[B_contra, O_co]):
 
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[B, O]):
+    """A batch that was handed in: its ``answer`` will have the outcome, or why there is none."""
+
     batch: B
     size: int
     answer: asyncio.Future[O]
+    # Those that have waited for too long at the same time, itself among them until it is answered.
+    due: set[_Waiting[B, O]]
     queued: bool = True
 
 
@@ -53,9 +60,9 @@ class IngestBuffer(Generic[B, O]):
         clock: the present time, read once for each group.
         waiting_max: records that may wait; beyond it, requests are turned away.
         group_max: records written in one transaction.
-        writers: transactions under way at once. A second one begins only when ``crowd``
-            records wait, a tenth of a group: until then they gather for the next, for each
-            transaction has its price.
+        writers: transactions under way at once. A second one begins only when as many
+            records wait as the one under way has, or ``crowd``, a tenth of a group: until then
+            they gather for the next, for each transaction has its price.
         answer_seconds_max: how long a request waits for its batch to be on disk.
         patience_seconds: how long a transaction may take before the next writer no longer
             waits for a crowd: whatever holds it up, a lock on one day for example, need not
@@ -90,6 +97,10 @@ class IngestBuffer(Generic[B, O]):
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._queued = 0
+        # How many records the transaction has that was begun last.
+        self._begun = 0
+        self._moment = -1
+        self._due: set[_Waiting[B, O]] = set()
         # Writers at work, but for those that are held up.
         self._busy = 0
         self.waiting = 0
@@ -108,35 +119,56 @@ class IngestBuffer(Generic[B, O]):
         """The outcome of ``batch`` (of ``size`` records), once it is on disk.
 
         Raises:
-            BufferFullError: too many records wait already; nothing was taken.
+            what ``hand_in`` raises.
             DatabaseUnavailableError: it could not be written, or not in time; what a
                 transaction had begun with may still come about.
+        """
+        # A client that hangs up does not undo what it sent: the writers have its batch.
+        return await self.hand_in(batch, size)
+
+    def hand_in(self, batch: B, size: int) -> asyncio.Future[O]:
+        """The same for those who do not wait here.
+
+        Raises:
+            BufferFullError: too many records wait already; nothing was taken.
+            DatabaseUnavailableError: the service is stopping; nothing was taken.
         """
         if self._closing:
             raise DatabaseUnavailableError("the service is stopping")
         if self.waiting and self.waiting + size > self._waiting_max:
             raise BufferFullError(waiting=self.waiting, limit=self._waiting_max)
         loop = asyncio.get_running_loop()
-        entry = _Waiting[B, O](batch, size, loop.create_future())
+        due = self._due_at(loop)
+        entry = _Waiting(batch, size, loop.create_future(), due)
+        due.add(entry)
         self.waiting += size
         self._queued += size
         self._queue.append(entry)
         self._arrived.set()
-        deadline = loop.call_later(self._answer_seconds_max, self._too_late, entry)
-        try:
-            # A client that hangs up does not undo what it sent: the writers have its batch.
-            return await entry.answer
-        finally:
-            deadline.cancel()
+        return entry.answer
 
-    def _too_late(self, entry: _Waiting[B, O]) -> None:
-        """Answers a request that has waited for long enough; not begun, its batch is given back."""
-        if entry.queued:
-            self._queue.remove(entry)
-            self._queued -= entry.size
-            self.waiting -= entry.size
+    def _due_at(self, loop: asyncio.AbstractEventLoop) -> set[_Waiting[B, O]]:
+        """Those that have waited for too long when a batch of this moment has.
+
+        A timer for each batch would cost as much as all the rest of handing it in.
+        """
+        moment = int(loop.time() / self._answer_seconds_max * DUE_MOMENTS)
+        if moment != self._moment:
+            self._moment, self._due = moment, set()
+            # None of them is given less than its time.
+            seconds = self._answer_seconds_max * (1 + 1 / DUE_MOMENTS)
+            loop.call_later(seconds, self._too_late, self._due)
+        return self._due
+
+    def _too_late(self, entries: set[_Waiting[B, O]]) -> None:
+        """Answers requests that have waited for long enough; not begun, a batch is given back."""
+        size = sum(entry.size for entry in entries if entry.queued)
+        if size:
+            self._queue = deque(entry for entry in self._queue if entry not in entries)
+            self._queued -= size
+            self.waiting -= size
         _fail(
-            [entry],
+            list(entries),
             DatabaseUnavailableError(
                 f"the records were not on disk in {self._answer_seconds_max:g} seconds; "
                 "send them again"
@@ -145,7 +177,7 @@ class IngestBuffer(Generic[B, O]):
 
     async def _run(self) -> None:
         while True:
-            group = self._take() if not self._busy or self._queued >= self._crowd else []
+            group = self._take() if not self._busy or self._is_crowd() else []
             if group:
                 try:
                     with self._at_work():
@@ -157,6 +189,10 @@ class IngestBuffer(Generic[B, O]):
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
+
+    def _is_crowd(self) -> bool:
+        """Whether enough wait for another transaction beside the one under way."""
+        return self._queued >= min(self._crowd, self._begun)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -187,6 +223,7 @@ class IngestBuffer(Generic[B, O]):
             group.append(entry)
             size += entry.size
         self._queued -= size
+        self._begun = size
         return group
 
     async def _write(self, group: list[_Waiting[B, O]]) -> None:
@@ -195,6 +232,7 @@ class IngestBuffer(Generic[B, O]):
             outcomes = await self._writer.write([e.batch for e in group], self._clock())
             self._on_flush(time.perf_counter() - began)
             for entry, outcome in zip(group, outcomes, strict=True):
+                entry.due.discard(entry)
                 if not entry.answer.done():
                     entry.answer.set_result(outcome)
         except TrafficlogError as error:
@@ -213,6 +251,7 @@ class IngestBuffer(Generic[B, O]):
 
 def _fail(group: list[_Waiting[B, O]], error: Exception) -> None:
     for entry in group:
+        entry.due.discard(entry)
         if not entry.answer.done():
             entry.answer.set_exception(error)
             # When nobody waits any more, the exception is not to be complained of.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Together = Literal["livesum", "livemin", "mostrecent"]
 
+OUTCOMES: Final = ("accepted", "updated", "duplicate", "rejected")
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -134,8 +135,7 @@ class Metrics:
             "trafficlog_http_request_seconds", "Time to answer a request.", "route"
         )
         # A counter that has never counted still shows, so that an alert can rest on it.
-        for outcome in ("accepted", "updated", "duplicate", "rejected"):
-            self.records.labels(outcome)
+        self.records_by_outcome = {name: self.records.labels(name) for name in OUTCOMES}
         for reason in ("erased", "setting", "hold-ended"):
             self.rows_erased.labels(reason)
         for outcome in ("complete", "cut", "left"):

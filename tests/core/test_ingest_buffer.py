@@ -248,7 +248,7 @@ async def test_each_transaction_is_timed():
 async def test_a_second_writer_begins_only_when_much_waits():
     """What comes while one transaction is under way gathers for the next, up to the crowd."""
     async with buffering(group_max=100, writers=2, crowd=5) as (buffer, writer):
-        first = await submitted(buffer, "a")
+        first = await submitted(buffer, "a", size=7)
         await until(lambda: writer.groups == [["a"]])
         gathered = await submitted(buffer, "b", "c", size=2)
         for _ in range(10):
@@ -260,10 +260,25 @@ async def test_a_second_writer_begins_only_when_much_waits():
         assert await asyncio.gather(*first, *gathered, *crowd)
 
 
+async def test_a_second_writer_begins_when_as_much_waits_as_is_under_way():
+    """Small requests of few clients never are a crowd, and need not wait for one another."""
+    async with buffering(group_max=100, writers=2, crowd=50) as (buffer, writer):
+        first = await submitted(buffer, "a", size=3)
+        await until(lambda: writer.groups == [["a"]])
+        gathered = await submitted(buffer, "b", "c")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert writer.groups == [["a"]]
+        as_many = await submitted(buffer, "d")
+        await until(lambda: writer.groups == [["a"], ["b", "c", "d"]])
+        writer.release()
+        assert await asyncio.gather(*first, *gathered, *as_many)
+
+
 async def test_what_gathered_is_written_when_the_writer_before_is_done():
     """Nothing stays behind, however few wait."""
     async with buffering(group_max=100, writers=2) as (buffer, writer):
-        tasks = await submitted(buffer, "a")
+        tasks = await submitted(buffer, "a", size=3)
         await until(lambda: writer.groups)
         tasks += await submitted(buffer, "b", "c")
         writer.release(2)

@@ -97,7 +97,23 @@ class BodyReader:
 
     def release(self, request: web.Request) -> None:
         """Counts the body of an answered request no longer."""
-        self._in_work -= request.get(BYTES_IN_WORK, 0)
+        self.leave(request.get(BYTES_IN_WORK, 0))
+
+    def enter(self, count: int) -> None:
+        """Counts so many bytes that have come whole, until ``leave`` is called for them.
+
+        Raises:
+            BufferFullError: too many bytes are in work; these are not counted.
+        """
+        try:
+            self._take(count)
+        except BufferFullError:
+            self.leave(count)
+            raise
+
+    def leave(self, count: int) -> None:
+        """Counts bytes no longer."""
+        self._in_work -= count
 
     def close(self, seconds: float) -> None:
         """Gives the bodies that are on their way, and those to come, so long to arrive.
@@ -151,7 +167,11 @@ def media_type(request: web.Request) -> str:
     aiohttp has the standard library's parser of e-mail read this header, which breaks at
     parameters such as ``D*``.
     """
-    said = request.headers.get("Content-Type", UNKNOWN_TYPE)
+    return media_type_of(request.headers.get("Content-Type", UNKNOWN_TYPE))
+
+
+def media_type_of(said: str) -> str:
+    """The same of what a header says."""
     return said.partition(";")[0].strip().lower()
 
 

@@ -1,19 +1,16 @@
-"""Connections of clients: how many there may be, and how long a slow one may take.
+"""Connections of clients: how long a slow one may take.
 
 A client holds a connection only while it uses it. One that is silent, or lets its headers
-trickle in, is sent away after a time; bodies have their own (``trafficlog.api.body``). When
-there are as many as may be, a further one is told so at once and closed: a client that can
-read the answer waits and comes again, where one left in the queue would only time out.
+trickle in, is sent away after a time; bodies have their own (``trafficlog.api.body``). How many
+there may be stands in ``trafficlog.api.door``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
-import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
@@ -25,82 +22,12 @@ from trafficlog.api.problems import RETRY_AFTER_SECONDS, problem, problem_body
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
-    from trafficlog.config import Config
-    from trafficlog.metrics import Metrics
+    from trafficlog.api.door import Door
 
 log = structlog.get_logger()
 
-# Files that a process needs besides its connections: the database's, logs, listeners.
-FILES_BESIDE: Final = 256
-# Those turned away are given a moment to read why, so many of them at once.
+# Whoever is sent away is given a moment to read why.
 LINGER_SECONDS: Final = 1
-LINGERING_MAX: Final = 512
-LOOK_SECONDS: Final = 0.02
-
-
-class Door:
-    """Makes the protocols of new connections, and knows how many there are.
-
-    ``closing`` is set when the service is about to stop: every answer from then on tells
-    its client to come back on another connection.
-    """
-
-    def __init__(self, config: Config, metrics: Metrics) -> None:
-        self.config = config
-        self.metrics = metrics
-        self.connections_max = connections_possible(config.connections_max)
-        self.open = 0
-        self.lingering = 0
-        self.closing = False
-        self._server: web.Server | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def serve(self, server: web.Server) -> None:
-        """Has connections answered by ``server`` from now on."""
-        self._server = server
-
-    def __call__(self) -> asyncio.Protocol:
-        """The protocol of one new connection."""
-        if self._server is None:
-            raise RuntimeError("the door was opened before there was a server")
-        if self.open >= self.connections_max:
-            self.metrics.connections_refused.labels("limit").inc()
-            return TurnedAway(self)
-        return Connection(self, self._server)
-
-    def entered(self) -> None:
-        """Notes a connection that is served."""
-        self.open += 1
-        self._empty.clear()
-        self.metrics.connections.set(self.open)
-
-    def left(self) -> None:
-        """Notes the end of one that was served."""
-        self.open -= 1
-        self.metrics.connections.set(self.open)
-        if not self.open:
-            self._empty.set()
-
-    async def bodies_come(self, seconds: float) -> None:
-        """Waits until every request that was begun has come whole, or was answered without.
-
-        For so long at most: from then on what arrives is dropped.
-        """
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and any(  # noqa: ASYNC110 - nobody tells, and it is once
-            isinstance(each, Connection) and each.awaits_body
-            for each in (() if self._server is None else self._server.connections)
-        ):
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def emptied(self, seconds: float) -> None:
-        """Waits until no connection is open, for so long at most."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            log.info("connections_left", count=self.open)
 
 
 class Connection(web.RequestHandler):
@@ -203,34 +130,6 @@ class Connection(web.RequestHandler):
         self._loop.call_later(LINGER_SECONDS, line.abort)
 
 
-class TurnedAway(asyncio.Protocol):
-    """A connection too many: told so, and closed once it has had the time to read that."""
-
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._lingers = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Answers before anything is asked."""
-        line = cast("asyncio.Transport", transport)
-        line.write(
-            bare(503, "too_many_connections", "too many connections are open; try again shortly")
-        )
-        if self._door.lingering >= LINGERING_MAX:
-            line.close()
-            return
-        # Closed with something unread, the line would be reset and the answer lost with it.
-        self._lingers = True
-        self._door.lingering += 1
-        line.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, line.abort)
-
-    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002
-        """Gives the place back."""
-        if self._lingers:
-            self._door.lingering -= 1
-
-
 def bare(status: int, code: str, detail: str) -> bytes:
     """A whole answer as it goes over the line, where there is no request to answer."""
     body = orjson.dumps(problem_body(status, code, detail))
@@ -252,22 +151,3 @@ def give_up_unread(line: socket.socket | None, seconds: int) -> None:
     option: Any = getattr(socket, "TCP_USER_TIMEOUT", None)
     if line is not None and option is not None and line.family != socket.AF_UNIX:
         line.setsockopt(socket.IPPROTO_TCP, option, seconds * 1000)
-
-
-def connections_possible(wanted: int) -> int:
-    """How many connections this process can serve; raises its limit of open files for them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + LINGERING_MAX + FILES_BESIDE
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY:
-            needed = min(needed, hard)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-            soft = needed
-        except (OSError, ValueError):
-            pass
-        possible = max(1, soft - LINGERING_MAX - FILES_BESIDE)
-        if possible < wanted:
-            log.warning("connections_bounded", wanted=wanted, possible=possible, files=soft)
-        return min(wanted, possible)
-    return wanted

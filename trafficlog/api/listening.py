@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from trafficlog.api.connections import Door
+    from trafficlog.api.door import Door
 
 log = structlog.get_logger()
 

@@ -15,18 +15,21 @@ from trafficlog.api.schemas import Ingested
 from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, in_steps
 from trafficlog.errors import BatchTooLargeError, InvalidValueError
 from trafficlog.reading import Read, read_each, read_lines
-from trafficlog.records import WITHHELD_BITS, Report, limits_of, withheld_names
+from trafficlog.records import WITHHELD_BITS, Limits, Report, limits_of, withheld_names
 from trafficlog.refusals import Refusal
 from trafficlog.store.debug_log import DebugLine, RefusedRecord, refusal_line
 from trafficlog.store.ingest import Batch
 from trafficlog.values import is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from aiohttp import web
 
     from trafficlog.api.services import Services
+    from trafficlog.metrics import Metrics
+    from trafficlog.store.ingest import Outcome
 
 GROUP: Final = "Records in"
 # A body that is larger is read in turns with others: to read this much takes about half a
@@ -49,8 +52,7 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     await services.writer.settings.refresh_when_older(
         config.settings_refresh_seconds, config.answer_seconds_max
     )
-    now = services.clock.now()
-    limits = limits_of(services.writer.settings.policies, now, config.message_chars_max)
+    limits = limits_now(services)
     reads: list[Read] = []
     refusals: list[Refusal] = []
     kept: list[RefusedRecord] = []
@@ -65,24 +67,42 @@ async def post_records(request: web.Request, services: Services) -> web.Response
             refusals.append(refusal)
             if len(kept) < config.refusals_kept_max:
                 line = functools.partial(
-                    _kept_line, refusal, each.raw, each.error, now, config.refusal_chars_max
+                    _kept_line, refusal, each.raw, each.error, limits.now, config.refusal_chars_max
                 )
                 kept.append(RefusedRecord(refusal.account, line))
         index += read.count
     reports = [report for read in reads for report in read.reports]
     batch = Batch(reports, refused=kept)
-    await services.writer.prepare(batch, reads, now)
+    await services.writer.prepare(batch, reads, limits.now)
     outcome = await services.buffer.submit(batch, len(reports) + len(kept))
-    for name, count in (
-        ("accepted", outcome.accepted),
-        ("updated", outcome.updated),
-        ("duplicate", outcome.duplicates),
-        ("rejected", len(refusals)),
-    ):
-        if count:
-            services.metrics.records.labels(name).inc(count)
+    count_outcome(services.metrics, outcome, rejected=len(refusals))
     services.metrics.ingest_request_seconds.observe(time.perf_counter() - began)
-    answer = {
+    answer = answer_to(outcome, refusals)
+    if not reports:
+        return problem(422, "all_refused", "no record of the request could be stored", more=answer)
+    return json_response(answer)
+
+
+def limits_now(services: Services) -> Limits:
+    """What records that have just come are checked by."""
+    return limits_of(
+        services.writer.settings.policies,
+        services.clock.now(),
+        services.config.message_chars_max,
+    )
+
+
+def count_outcome(metrics: Metrics, outcome: Outcome, *, rejected: int) -> None:
+    """Counts what became of a request's records."""
+    counts = (outcome.accepted, outcome.updated, outcome.duplicates, rejected)
+    for counter, count in zip(metrics.records_by_outcome.values(), counts, strict=True):
+        if count:
+            counter.inc(count)
+
+
+def answer_to(outcome: Outcome, refusals: Sequence[Refusal]) -> dict[str, object]:
+    """What a request is told of its records."""
+    return {
         "accepted": outcome.accepted,
         "updated": outcome.updated,
         "duplicates": outcome.duplicates,
@@ -91,9 +111,6 @@ async def post_records(request: web.Request, services: Services) -> web.Response
             for r in refusals
         ],
     }
-    if not reports:
-        return problem(422, "all_refused", "no record of the request could be stored", more=answer)
-    return json_response(answer)
 
 
 def _kept_line(
@@ -147,28 +164,27 @@ def refuse(index: int, raw: bytes, error: InvalidValueError, withheld: int = 0) 
     return Refusal(index, shown_id, error.field, error.reason_code, detail, text, account)
 
 
-ROUTES: Final = (
-    Route(
-        "POST",
-        "/v1/records",
-        post_records,
-        scopes("ingest"),
-        group=GROUP,
-        text="A record that was refused does not touch those beside it; its text and the reason "
-        "are kept in the debug log. A record is known by account, created and id: the same "
-        "again is a duplicate, and a later state of it names `updated`.",
-        body=Body(
-            {
-                JSON: list[Report],
-                NDJSON_TYPES[0]: LINES_SCHEMA | {"examples": [_RECORD_LINE]},
-            },
-            f"Also as {' or '.join(NDJSON_TYPES[1:])}.",
-            items_max=lambda config: config.batch_records_max,
-        ),
-        answers=(Answer.json("At least one record is on disk, or was known.", Ingested),),
-        errors=(
-            BatchTooLargeError,
-            Refused(422, "all_refused", "No record of the request could be stored.", Ingested),
-        ),
+ROUTE: Final = Route(
+    "POST",
+    "/v1/records",
+    post_records,
+    scopes("ingest"),
+    group=GROUP,
+    text="A record that was refused does not touch those beside it; its text and the reason "
+    "are kept in the debug log. A record is known by account, created and id: the same "
+    "again is a duplicate, and a later state of it names `updated`.",
+    body=Body(
+        {
+            JSON: list[Report],
+            NDJSON_TYPES[0]: LINES_SCHEMA | {"examples": [_RECORD_LINE]},
+        },
+        f"Also as {' or '.join(NDJSON_TYPES[1:])}.",
+        items_max=lambda config: config.batch_records_max,
+    ),
+    answers=(Answer.json("At least one record is on disk, or was known.", Ingested),),
+    errors=(
+        BatchTooLargeError,
+        Refused(422, "all_refused", "No record of the request could be stored.", Ingested),
     ),
 )
+ROUTES: Final = (ROUTE,)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trafficlog.api.body import BodyReader
-    from trafficlog.api.connections import Door
     from trafficlog.api.cursor import Cursors
+    from trafficlog.api.door import Door
     from trafficlog.api.rates import KeyRates
     from trafficlog.auth import Authenticator
     from trafficlog.clock import Clock

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from trafficlog.api.app import make_app
 from trafficlog.api.body import BodyReader
-from trafficlog.api.connections import Door
 from trafficlog.api.cursor import Cursors
+from trafficlog.api.door import Door
+from trafficlog.api.express import Express
 from trafficlog.api.listening import Listener, bind
 from trafficlog.api.rates import KeyRates, wrong_keys
 from trafficlog.api.services import Services
@@ -151,7 +152,7 @@ async def service(
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
             raise RuntimeError("the web application was not set up")
-        door.serve(runner.server)
+        door.serve(runner.server, Express(services))
         listener = Listener(sockets, door, None if shared is None else shared.standing)
         url = url_of(where.host, sockets[0].getsockname()[1])
         await listener.start()
