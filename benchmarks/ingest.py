@@ -132,7 +132,7 @@ async def measure(
     return report, {
         "PostgreSQL": f"{version}, embedded, fsync and synchronous_commit on",
         "Records": f"{options.records:,} in each of {options.rounds} rounds, half with 10 a "
-        f"request and at the peers, a tenth with 1, of {bench.line_bytes:.0f} bytes (NDJSON), "
+        f"request and at the peers, a quarter with 1, of {bench.line_bytes:.0f} bytes (NDJSON), "
         f"{options.accounts} accounts",
         "Rows present": f"{at_size.stock_rows:,} of history in {at_size.partitions} partitions, "
         f"{at_size.legal_rows:,} legal records",

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ingest_bench import HERE, serving
+from ingest_bench import HERE, TRAFFICLOG, serving
 from peers import rsyslog
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EXECUTEMANY = "executemany"
 PLAIN_COPY = "plain-copy"
 RSYSLOG = "rsyslog"
 FLOOR = "floor"
+WORKERS = "workers"
 
 GUARANTEE_HEADINGS = (
     "",
@@ -85,7 +86,7 @@ class Peers:
 
 @contextlib.asynccontextmanager
 async def started(dsn: str, directory: Path) -> AsyncIterator[Peers]:
-    """The peers on a database that has the accounts, and the empty handler."""
+    """The peers on a database that has the accounts, the empty handler and two workers."""
     peers = Peers()
     async with contextlib.AsyncExitStack() as stack:
         for name, script, arguments in (
@@ -95,6 +96,10 @@ async def started(dsn: str, directory: Path) -> AsyncIterator[Peers]:
         ):
             command = (sys.executable, str(HERE / "peers" / script), *arguments)
             peers.running[name] = await stack.enter_async_context(serving(*command))
+        arguments = ("--database-url", dsn, "--listen", "127.0.0.1:0", "--workers", "2", "--json")
+        peers.running[WORKERS] = await stack.enter_async_context(
+            serving(*TRAFFICLOG, "serve", *arguments)
+        )
         why = rsyslog.missing()
         if why is None:
             running = rsyslog.running(dsn, directory)

@@ -90,13 +90,14 @@ class Report:
 
     def ratios(self) -> list[Ratio]:
         """What the run is for, with aims first."""
-        ratios = [*self.roads.ratios(), self.at_size.ratio()]
+        ratios = [*self.roads.ratios(), *self.at_size.ratios()]
         # Those with a number first, peers last.
         return sorted(ratios, key=lambda r: (r.name == "Peer", not r.name.startswith("R")))
 
     def all_roads(self) -> list[Road]:
         """Every road, in the order of the tables."""
-        return [*self.roads.roads.values(), self.at_size.stocked, self.at_size.empty]
+        at_size = (self.at_size.stocked, self.at_size.empty, self.at_size.updates)
+        return [*self.roads.roads.values(), *at_size]
 
     def caution(self) -> str | None:
         """A sentence for when other processes disturbed the run."""

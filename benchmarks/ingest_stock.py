@@ -79,14 +79,22 @@ class AtSize:
         default_factory=lambda: Road(f"HTTP, into {STOCK_DAYS} filled partitions")
     )
     empty: Road = field(default_factory=lambda: Road("HTTP, into an empty store"))
+    updates: Road = field(
+        default_factory=lambda: Road(f"updates, among {STOCK_DAYS} filled partitions")
+    )
     disk: Disk = field(default_factory=Disk)
     faults: list[str] = field(default_factory=list)
 
-    def ratio(self) -> Ratio:
-        """The stocked store beside the empty one."""
+    def ratios(self) -> list[Ratio]:
+        """The stocked store beside the empty one, and later reports there beside first ones."""
         rows = self.stock_rows + self.legal_rows
         meaning = f"with {rows / 1e6:.1f} million rows ÷ empty"
-        return Ratio.of("R5", meaning, "≥ 0.9", self.stocked, self.empty)
+        return [
+            Ratio.of("R5", meaning, "≥ 0.9", self.stocked, self.empty),
+            Ratio.of(
+                "R4 there", "updates ÷ fresh, both there", "≥ 0.4", self.updates, self.stocked
+            ),
+        ]
 
 
 async def measure_at_size(
@@ -121,6 +129,11 @@ async def measure_at_size(
                 done = await bench.do(job)
                 if number:
                     road.rounds.append(done)
+                if bench is stocked:
+                    step(f"round {number}: updates" if number else "warming up: updates")
+                    done = await bench.do(Job("updates", records, 1_000, 8))
+                    if number:
+                        found.updates.rounds.append(done)
         step("counting rows")
         found.faults = [
             f"{name}: {fault}"
@@ -140,7 +153,7 @@ async def measure_at_size(
 
 def steps(rounds: int) -> int:
     """How often ``measure_at_size`` calls ``step``."""
-    return 2 + PARTS + 2 * (rounds + 1)
+    return 2 + PARTS + 3 * (rounds + 1)
 
 
 async def _database(server_dsn: str, name: str, accounts: int) -> str:
