@@ -199,6 +199,19 @@ async def test_a_refused_record_does_not_touch_those_beside_it(service, taken):
     assert {r["id"] for r in await history(service, customer)} == {"first", "good", "after"}
 
 
+async def test_other_requests_on_the_connection_are_in_nobodys_way(service, taken):
+    """A gateway keeps what is in transit, and asks this and that, on the connections it has."""
+    key = await known_key(service)
+    async with connected(service) as (reader, writer):
+        for number, (method, body) in enumerate((("GET", b""), ("PUT", b"{}"), ("DELETE", b""))):
+            line = f"{method} /v1/in-transit/a HTTP/1.1"
+            writer.write(request(key, body, line=line))
+            assert (await answer(reader))[0] in (404, 201, 204)
+            writer.write(request(key, line_of(service, f"m{number}")))
+            assert (await answer(reader))[0] == 200
+    assert taken[-3:] == [True] * 3
+
+
 async def test_a_request_may_come_in_pieces(service, taken):
     """Head and body by themselves, as many clients send them, or byte by byte."""
     key = await known_key(service)

@@ -11,7 +11,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trafficlog.api.framing import Head, Told, read_head
+from trafficlog.api.framing import Head, Told, end_of, read_head
 
 LINE = b"POST /v1/records HTTP/1.1\r\n"
 BYTES_MAX = 4096
@@ -78,7 +78,11 @@ def head_of(fields) -> bytes:
 def test_the_framework_sees_the_same_request(host, fields, body):
     """When a head passes as plain, the framework finds its fields, and its body just as long."""
     length = ("Content-Length", str(len(body)), "\r\n")
-    data = head_of([("Host", host, "\r\n"), length, *fields]) + body
+    if not body:
+        # Without a length there is none.
+        fields = [each for each in fields if each[0].lower() != "content-length"]
+    lengths = [length] if body else []
+    data = head_of([("Host", host, "\r\n"), *lengths, *fields]) + body
     head = read_head(data, LINE, BYTES_MAX, FIELDS_MAX)
     if not isinstance(head, Head):
         return
@@ -119,7 +123,6 @@ async def parsed(data: bytes):
         (LINE.replace(b"records", b"records?x=1"), Told.NOTHING),
         (LINE + b"X: " + b"x" * BYTES_MAX, Told.NOTHING),
         (LINE + b"\r\n", Told.NOTHING),
-        (LINE + b"Host: x\r\n\r\n", Told.NOTHING),
         (LINE + b"Content-Length: 1\r\n\r\nx", Told.NOTHING),
         (LINE + b"Host: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", Told.NOTHING),
         (LINE + b"Host: x\r\nContent-Length: 1000000000\r\n\r\n", Told.NOTHING),
@@ -134,6 +137,26 @@ async def parsed(data: bytes):
 def test_what_is_told_of_other_bytes(data, told):
     """That more may make a plain request of them, or that nothing can."""
     assert read_head(data, LINE, BYTES_MAX, FIELDS_MAX) is told
+
+
+@pytest.mark.parametrize(
+    ("data", "end"),
+    [
+        (b"GET /v1/accounts/acme/history?limit=1 HTTP/1.1\r\nHost: x\r\n\r\nGET", -3),
+        (b"PUT /v1/in-transit/a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{", 1),
+        (b"POST /v1/records HTTP/1.1\r\nHost: x\r\n\r\n", 0),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", None),
+        (b"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", None),
+        (b"GET / x HTTP/1.1\r\nHost: x\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", None),
+        (b"garbage", None),
+    ],
+)
+def test_where_any_plain_request_ends(data, end):
+    """So that it is known where the next one begins: so many bytes behind those that came."""
+    found = end_of(data, BYTES_MAX, FIELDS_MAX)
+    assert found == (None if end is None else len(data) + end)
 
 
 def test_where_a_plain_request_ends():

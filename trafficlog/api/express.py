@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from trafficlog.api.body import UNKNOWN_TYPE, media_type_of
-from trafficlog.api.framing import HEAD_END, Told, read_head
+from trafficlog.api.framing import HEAD_END, Told, end_of, read_head
 from trafficlog.api.problems import SECURITY_HEADERS, problem_of
 from trafficlog.api.rates import UNLIMITED
 from trafficlog.api.records import ROUTE, answer_to, count_outcome, limits_now
@@ -117,6 +117,10 @@ class Express:
                 self._asked.clear()
             self._asked[mark] = asked
         return asked
+
+    def end_of(self, data: bytes) -> int | None:
+        """After how many bytes the request ends that the bytes begin with, if that can be told."""
+        return end_of(data, self._head_bytes_max, self._services.config.headers_max)
 
     def is_small(self, head: Asked) -> bool:
         """Whether the request is small enough to be taken here."""

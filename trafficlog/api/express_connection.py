@@ -158,11 +158,7 @@ class ExpressConnection(Connection):
         """Gives bytes to the framework, and keeps count of where its request ends."""
         self._stop_holding()
         if self._express is not None:
-            end = self._owed
-            if not end:
-                head = self._express.look(data)
-                end = head.end if isinstance(head, Asked) else 0
-            self._owed = end - len(data)
+            self._owed = (self._owed or self._express.end_of(data) or 0) - len(data)
             if self._owed < 0:
                 # They are of more than one, or of one whose end is not known.
                 self._owed = 0

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEAD_END: Final = b"\r\n\r\n"
+# The first line of any request that is answered here at all.
+_ANY_LINE: Final = re.compile(rb"(?:GET|POST|PUT|DELETE|HEAD) [!-~]+ HTTP/1\.1\r\n")
 # Names as RFC 9110 has them, each followed by its colon, and values that can be printed.
 _FIELDS: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)+")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
@@ -65,7 +67,7 @@ def read_head(data: bytes, line: bytes, bytes_max: int, fields_max: int) -> Head
     for each in lines:
         name, _, value = each.partition(b":")
         fields[name.lower()] = value.strip(b"\t ")
-    length = fields.get(b"content-length", b"")
+    length = fields.get(b"content-length", b"0")
     if (
         # A field that comes twice may mean this or that.
         not len(lines) == len(fields) <= fields_max
@@ -76,3 +78,16 @@ def read_head(data: bytes, line: bytes, bytes_max: int, fields_max: int) -> Head
     ):
         return Told.NOTHING
     return Head(fields, end + len(HEAD_END), end + len(HEAD_END) + int(length))
+
+
+def end_of(data: bytes, bytes_max: int, fields_max: int) -> int | None:
+    """After how many bytes the request ends that ``data`` begins with; None: it is not plain.
+
+    Args:
+        data: what came, the whole head at least.
+        bytes_max: how long the head may be.
+        fields_max: how many fields it may have.
+    """
+    line = _ANY_LINE.match(data)
+    head = Told.NOTHING if line is None else read_head(data, line[0], bytes_max, fields_max)
+    return head.end if isinstance(head, Head) else None
