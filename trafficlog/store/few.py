@@ -22,7 +22,7 @@ from trafficlog.errors import StaleSettingsError
 from trafficlog.queries import queries
 from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES
 from trafficlog.retention import DataClass, HistoryDays
-from trafficlog.store.expiry import micros
+from trafficlog.store.expiry import HOUR, instant, micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from trafficlog.records import Report
     from trafficlog.store.settings import KnownAccount, SettingsCache
 
-HOUR: Final = timedelta(hours=1)
+AN_HOUR: Final = timedelta(hours=1)
 DAY_HOURS: Final = 24
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NONE: Final = "\ud800"
@@ -54,13 +54,14 @@ class FewRoad:
             name: _kept(settings.accounts[name], now) for name in {r.account for r in reports}
         }
         kept = [accounts[r.account] for r in reports]
+        created = [micros(r.created) for r in reports]
         traffic_hours = _traffic_hours(reports, settings)
         history_hours = [
             k.hours if r.created > k.after else None for k, r in zip(kept, reports, strict=True)
         ]
         arrays = {
             "account_keys": _numbers([k.key for k in kept]),
-            "created": _numbers([micros(r.created) for r in reports]),
+            "created": _numbers(created),
             "traffic_hours": _numbers(traffic_hours),
             "history_hours": _numbers(history_hours),
             "delivered": _numbers(
@@ -87,13 +88,12 @@ class FewRoad:
             "tags": array_of_texts([None if r.tags is None else _json(r.tags) for r in reports]),
             "messages": array_of_texts([r.message for r in reports]),
         }
-        began = [r.created.toordinal() * DAY_HOURS + r.created.hour for r in reports]
         return cls(
             settings.epoch,
             arrays,
             {
-                DataClass.TRAFFIC: _instants(zip(began, traffic_hours, strict=True)),
-                DataClass.HISTORY: _instants(zip(began, history_hours, strict=True)),
+                DataClass.TRAFFIC: _hours(zip(created, traffic_hours, strict=True)),
+                DataClass.HISTORY: _hours(zip(created, history_hours, strict=True)),
             },
         )
 
@@ -132,9 +132,9 @@ def _traffic_hours(reports: Sequence[Report], settings: SettingsCache) -> list[i
     policies = settings.policies
     if not policies.has_changed(DataClass.TRAFFIC):
         [policy] = policies.of(DataClass.TRAFFIC)
-        return [policy.retention_period // HOUR] * len(reports)
+        return [policy.retention_period // AN_HOUR] * len(reports)
     return [
-        policies.in_force(DataClass.TRAFFIC, r.created).retention_period // HOUR for r in reports
+        policies.in_force(DataClass.TRAFFIC, r.created).retention_period // AN_HOUR for r in reports
     ]
 
 
@@ -172,10 +172,7 @@ def _json(tags: list[str]) -> str:
     return orjson.dumps(tags).decode()
 
 
-def _instants(hours: Iterable[tuple[int, int | None]]) -> set[datetime]:
-    """The hours in which something ends: each began in one, and is kept for so many."""
-    ends = {began + kept for began, kept in hours if kept is not None}
-    return {
-        datetime.fromordinal(end // DAY_HOURS).replace(hour=end % DAY_HOURS, tzinfo=UTC)
-        for end in ends
-    }
+def _hours(kept: Iterable[tuple[int, int | None]]) -> set[datetime]:
+    """The hours in which something ends that began at an instant and is kept for so many."""
+    ends = {began // HOUR + hours for began, hours in kept if hours is not None}
+    return {instant(end * HOUR) for end in ends}
