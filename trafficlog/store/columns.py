@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from trafficlog.table import ReportTable
 
-_STATUS_CODES: Final[dict[str | None, int | None]] = {None: None} | {**STATUS_CODES}
+STATUS_CODES_OR_NONE: Final[dict[str | None, int | None]] = {None: None} | {**STATUS_CODES}
 
 INSTANT: Final = pa.timestamp("us", tz="UTC")
 
@@ -121,7 +121,7 @@ class Sheet:
             "cost": table.cost,
             "kind": list(map(KIND_CODES.__getitem__, table.kind)),
             "direction": list(map(DIRECTION_CODES.__getitem__, table.direction)),
-            "status": list(map(_STATUS_CODES.__getitem__, table.status)),
+            "status": list(map(STATUS_CODES_OR_NONE.__getitem__, table.status)),
             "withheld": [0 if names is None else withheld_bits(names) for names in table.dontlog],
             "id": table.id,
             "sender": table.sender,

@@ -20,8 +20,9 @@ import orjson
 
 from trafficlog.errors import StaleSettingsError
 from trafficlog.queries import queries
-from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES
+from trafficlog.records import DIRECTION_CODES, KIND_CODES
 from trafficlog.retention import DataClass, HistoryDays
+from trafficlog.store.columns import STATUS_CODES_OR_NONE
 from trafficlog.store.expiry import HOUR, instant, micros
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ AN_HOUR: Final = timedelta(hours=1)
 DAY_HOURS: Final = 24
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NONE: Final = "\ud800"
-_STATUS_CODES: Final[dict[str | None, int | None]] = {None: None} | {**STATUS_CODES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class FewRoad:
             "costs": _numbers([r.cost for r in reports]),
             "kinds": _numbers([KIND_CODES[r.kind] for r in reports]),
             "directions": _numbers([DIRECTION_CODES[r.direction] for r in reports]),
-            "statuses": _numbers([_STATUS_CODES[r.status] for r in reports]),
+            "statuses": _numbers([STATUS_CODES_OR_NONE[r.status] for r in reports]),
             "withheld": _numbers(
                 [
                     k.withheld if r.dontlog is None else k.withheld | r.withheld
