@@ -1,10 +1,14 @@
 -- name: count_usage(account_keys, days, kinds, directions, statuses, records, parts, seconds, costs)$
 -- Adds to the usage statistics, takes part in the settings in force until the transaction ends, and says their epoch.
+-- The lists are array literals; a day is counted from 1970, and the status 0 stands for none.
 WITH added AS (
     INSERT INTO usage_delta
-    SELECT * FROM unnest(:account_keys::bigint[], :days::date[], :kinds::smallint[],
-                         :directions::smallint[], :statuses::smallint[], :records::bigint[],
-                         :parts::bigint[], :seconds::bigint[], :costs::bigint[])
+    SELECT account_key, date '1970-01-01' + day, kind, direction, nullif(status, 0), records, parts, seconds,
+           costs
+    FROM unnest(:account_keys::text::bigint[], :days::text::integer[], :kinds::text::smallint[],
+                :directions::text::smallint[], :statuses::text::smallint[], :records::text::bigint[],
+                :parts::text::bigint[], :seconds::text::bigint[], :costs::text::bigint[])
+        AS u (account_key, day, kind, direction, status, records, parts, seconds, costs)
 )
 SELECT settings_in_force();
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import orjson
 import pyarrow.compute as pc
 
 from trafficlog.store.expiry import DAY, DAY_BITS
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from trafficlog.store.columns import Sheet
 
-# The arguments of the query ``count_usage``: a column for each.
-Columns = dict[str, list[Any]]
+# The arguments of the query ``count_usage``: a column for each, as the text of an array. As a list
+# each would take ten times as long (measured: 0.6 us a record for all of them), for asyncpg asks of
+# each element whether it is a list.
+Columns = dict[str, str]
 
-NO_USAGE: Final[Columns] = {
-    name: []
-    for name in (
+NO_USAGE: Final = dict.fromkeys(
+    (
         "account_keys",
         "days",
         "kinds",
@@ -32,10 +33,10 @@ NO_USAGE: Final[Columns] = {
         "parts",
         "seconds",
         "costs",
-    )
-}
+    ),
+    "{}",
+)
 
-EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 # How many bits of a group's number hold each part of it; the account's key has the rest.
 STATUS_BITS: Final = 4
 DIRECTION_BITS: Final = 2
@@ -53,24 +54,27 @@ def usage_of(parts: Sequence[tuple[Sheet, pa.Array]]) -> Columns:
     groups = np.concatenate([_groups(sheet, keys) for sheet, keys in parts])
     found, place = np.unique(groups, return_inverse=True)
 
-    def summed(name: str) -> list[int]:
+    def summed(name: str) -> str:
         values = np.concatenate([_plain(sheet.columns[name]) for sheet, _ in parts])
         # As a float each sum is exact up to 2**53: of 2**22 records of the largest value.
-        return np.bincount(place, values, len(found)).astype(np.int64).tolist()  # type: ignore[no-any-return]
+        return _array(np.bincount(place, values, len(found)).astype(np.int64))
 
-    days = (found >> (BELOW_ACCOUNT - DAY_BITS) & (1 << DAY_BITS) - 1).tolist()
-    dates = {day: date.fromordinal(EPOCH_ORDINAL + day) for day in set(days)}
     return {
-        "account_keys": (found >> BELOW_ACCOUNT).tolist(),
-        "days": [dates[day] for day in days],
-        "kinds": (found >> STATUS_BITS + DIRECTION_BITS & (1 << KIND_BITS) - 1).tolist(),
-        "directions": (found >> STATUS_BITS & (1 << DIRECTION_BITS) - 1).tolist(),
-        "statuses": [status or None for status in (found & (1 << STATUS_BITS) - 1).tolist()],
-        "records": np.bincount(place).tolist(),
+        "account_keys": _array(found >> BELOW_ACCOUNT),
+        "days": _array(found >> BELOW_ACCOUNT - DAY_BITS & (1 << DAY_BITS) - 1),
+        "kinds": _array(found >> STATUS_BITS + DIRECTION_BITS & (1 << KIND_BITS) - 1),
+        "directions": _array(found >> STATUS_BITS & (1 << DIRECTION_BITS) - 1),
+        "statuses": _array(found & (1 << STATUS_BITS) - 1),
+        "records": _array(np.bincount(place)),
         "parts": summed("parts"),
         "seconds": summed("duration"),
         "costs": summed("cost"),
     }
+
+
+def _array(values: np.ndarray) -> str:
+    """Whole numbers as PostgreSQL writes an array of them: that of JSON but for the brackets."""
+    return f"{{{orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode()}}}"
 
 
 def _groups(sheet: Sheet, keys: pa.Array) -> np.ndarray:
