@@ -48,7 +48,7 @@ class Config:
     )
     in_transit_bytes_max: int = _setting(65_536, 1, 10**8, "largest in-transit content, in bytes")
     waiting_records_max: int = _setting(
-        200_000, 1, 10**8, "records that may wait to be written before requests get 429"
+        200_000, 1, 10**8, "records that may be read and wait to be written before requests get 429"
     )
     waiting_bytes_max: int = _setting(
         256 * 2**20,

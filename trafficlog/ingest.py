@@ -133,10 +133,7 @@ class IngestBuffer(Generic[B, O]):
             BufferFullError: too many records wait already; nothing was taken.
             DatabaseUnavailableError: the service is stopping; nothing was taken.
         """
-        if self._closing:
-            raise DatabaseUnavailableError("the service is stopping")
-        if self.waiting and self.waiting + size > self._waiting_max:
-            raise BufferFullError(waiting=self.waiting, limit=self._waiting_max)
+        self._admit(size)
         loop = asyncio.get_running_loop()
         due = self._due_at(loop)
         entry = _Waiting(batch, size, loop.create_future(), due)
@@ -146,6 +143,28 @@ class IngestBuffer(Generic[B, O]):
         self._queue.append(entry)
         self._arrived.set()
         return entry.answer
+
+    @contextlib.contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Keeps room for a batch of at most ``size`` records while it is being read.
+
+        To read what would be turned away afterwards costs those who wait more than to write it.
+
+        Raises:
+            what ``hand_in`` raises.
+        """
+        self._admit(size)
+        self.waiting += size
+        try:
+            yield
+        finally:
+            self.waiting -= size
+
+    def _admit(self, size: int) -> None:
+        if self._closing:
+            raise DatabaseUnavailableError("the service is stopping")
+        if self.waiting and self.waiting + size > self._waiting_max:
+            raise BufferFullError(waiting=self.waiting, limit=self._waiting_max)
 
     def _due_at(self, loop: asyncio.AbstractEventLoop) -> set[_Waiting[B, O]]:
         """Those that have waited for too long when a batch of this moment has.

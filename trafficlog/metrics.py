@@ -62,7 +62,7 @@ class Metrics:
         )
         self.ingest_waiting_records = self._gauge(
             "trafficlog_ingest_waiting_records",
-            "Records that wait to be written.",
+            "Records that are being read, or wait to be written.",
             together="livesum",
         )
         self.partitions_dropped = self._counter(

@@ -54,11 +54,18 @@ class Refused:
     error: InvalidValueError
 
 
-def steps(body: bytes, bytes_max: int) -> Iterator[bytes]:
-    """The body in parts of whole lines, each of about ``bytes_max`` or of one line."""
+def steps(body: bytes, bytes_max: int, lines_max: int) -> Iterator[bytes]:
+    """The body in parts of whole lines, each of about ``bytes_max`` or of one line.
+
+    Where lines are short a part is of ``lines_max``, for each costs something too.
+    """
     start = 0
     while start < len(body):
         end = body.find(b"\n", start + bytes_max) + 1 or len(body)
+        if body.count(b"\n", start, end) > lines_max:
+            end = start
+            for _ in range(lines_max):
+                end = body.find(b"\n", end) + 1
         yield body[start:end]
         start = end
 

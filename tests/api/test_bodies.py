@@ -6,12 +6,17 @@ import io
 import re
 import struct
 import time
+import tracemalloc
 
 import orjson
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.api.helpers import INSIDES, JSON, NDJSON, raw, refused, send, superuser, until
+from trafficlog.api.splitting import JSON_TYPE, NDJSON_TYPES, split
+from trafficlog.errors import BatchTooLargeError, BodyUnreadableError
 
 pytestmark = [
     pytest.mark.service_now("2026-11-21T12:00:00Z"),
@@ -128,7 +133,7 @@ async def test_a_batch_over_the_limit_is_refused_whole(service):
             service, 413, "POST", "/v1/records", ingest, data=body, headers=headers
         )
         assert problem["code"] == "batch_too_large"
-        assert "11" in problem["detail"]
+        assert "more than 10 records" in problem["detail"]
     async with superuser(service) as connection:
         assert await connection.fetchval("SELECT count(*) FROM traffic_record") == 10
 
@@ -146,6 +151,72 @@ async def test_the_limit_of_a_batch_by_default_is_fifty_thousand(service):
         headers=NDJSON,
     )
     assert problem["code"] == "batch_too_large"
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [(JSON_TYPE, b"[" + b"1," * MEGABYTE + b"1]"), (NDJSON_TYPES[0], b"1\n" * MEGABYTE)],
+)
+def test_nothing_is_made_of_more_elements_than_are_taken(media_type, body):
+    """A body of two bytes for each cannot fill the memory, however many there are."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(BatchTooLargeError, match="more than 1000 records"):
+            split(media_type, body, 1000)
+        assert tracemalloc.get_traced_memory()[1] < MEGABYTE
+    finally:
+        tracemalloc.stop()
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.integers(0, 9) | st.text(alphabet=',[]{}":\\a \n', max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=6,
+)
+
+
+@given(st.lists(JSON_VALUES, min_size=1, max_size=6), st.integers(1, 6), st.sampled_from("\n "))
+def test_an_array_is_taken_up_to_the_limit_whatever_is_in_it(values, limit, space):
+    """Each of its elements is one, whatever stands in it; one more than the limit is too many."""
+    body = (space + orjson.dumps(values).decode() + space).encode()
+    if len(values) > limit:
+        with pytest.raises(BatchTooLargeError):
+            split(JSON_TYPE, body, limit)
+    else:
+        items = [bytes(item) for item in split(JSON_TYPE, body, limit)]
+        assert items == [orjson.dumps(value) for value in values]
+
+
+@given(st.binary(max_size=12).map(lambda end: b"[1,2,3" + end), st.integers(1, 4))
+def test_what_is_no_array_is_never_taken_for_one(body, limit):
+    """Only what is an array, whole and with nothing behind it, is split."""
+    try:
+        values = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        values = None
+    try:
+        assert len(split(JSON_TYPE, body, limit)) == len(values) <= limit
+    except BodyUnreadableError:
+        assert values is None
+    except BatchTooLargeError:
+        assert values is None or len(values) > limit
+
+
+@given(
+    st.lists(st.text(alphabet="a \t\r\x0b\n,", max_size=5), max_size=9).map("\n".join),
+    st.integers(1, 9),
+)
+def test_lines_are_taken_up_to_the_limit(text, limit):
+    """Each line with text in it is one; the others count for nothing."""
+    lines = [line.lstrip() for line in text.encode().split(b"\n") if line.strip()]
+    if len(lines) > limit:
+        with pytest.raises(BatchTooLargeError):
+            split(NDJSON_TYPES[0], text.encode(), limit)
+    elif lines:
+        assert split(NDJSON_TYPES[0], text.encode(), limit) == lines
+    else:
+        with pytest.raises(BodyUnreadableError):
+            split(NDJSON_TYPES[0], text.encode(), limit)
 
 
 def slow_request(service, key, length=100):
@@ -187,10 +258,10 @@ async def test_too_many_waiting_are_turned_away(service):
         headers = await until(turned_away)
         assert int(headers["Retry-After"]) >= 1
         assert not waiting.done()
-        problem = await refused(
-            service, 429, "POST", "/v1/records", ingest, json=[service.record("m3")]
-        )
-        assert problem["code"] == "buffer_full"
+        # What is turned away is not read first: that it cannot be taken is not even seen.
+        for path in ("/v1/records", "/v1/debug-logs"):
+            problem = await refused(service, 429, "POST", path, ingest, json=["nonsense"])
+            assert problem["code"] == "buffer_full"
     assert (await waiting)[0] == 200
     assert (await service.post(ingest, service.record("m3")))[0] == 200
 

@@ -128,6 +128,27 @@ async def test_a_full_buffer_turns_away_and_takes_again_once_there_is_room():
         assert "c" not in writer.groups[0]
 
 
+async def test_a_batch_that_is_being_read_takes_its_room():
+    """Who comes meanwhile is turned away at once; what was read is handed in for certain."""
+    async with buffering(waiting_max=10) as (buffer, writer):
+        writer.release()
+        with buffer.room(6):
+            assert buffer.waiting == 6
+            with pytest.raises(BufferFullError), buffer.room(5):
+                pass
+            with pytest.raises(BufferFullError):
+                buffer.hand_in("a", 5)
+            with buffer.room(4):
+                pass
+        assert buffer.waiting == 0
+        with pytest.raises(ValueError, match="cannot be read"), buffer.room(10):
+            raise ValueError("cannot be read")
+        assert await buffer.submit("b", 10) == "b stored"
+        await buffer.close()
+        with pytest.raises(DatabaseUnavailableError), buffer.room(1):
+            pass
+
+
 async def test_a_batch_larger_than_the_buffer_is_taken_when_nothing_waits():
     """Else it could never be stored."""
     async with buffering(waiting_max=10) as (buffer, writer):

@@ -165,9 +165,16 @@ def test_plain_reports_are_not_read_twice():
     assert doubtful_ones(ReportTable.of(reports), LIMITS) == set()
 
 
-@given(st.lists(st.binary(max_size=9), max_size=9).map(b"\n".join), st.integers(1, 20))
-def test_steps_cut_a_body_at_the_ends_of_lines(body, bytes_max):
-    """Together they are the body; each but the last ends with a line's end."""
-    parts = list(steps(body, bytes_max))
+@given(
+    st.lists(st.binary(max_size=9), max_size=9).map(b"\n".join),
+    st.integers(1, 20),
+    st.integers(1, 5),
+)
+def test_steps_cut_a_body_at_the_ends_of_lines(body, bytes_max, lines_max):
+    """Together they are the body; each but the last ends with a line's end; none has too many."""
+    parts = list(steps(body, bytes_max, lines_max))
     assert b"".join(parts) == body
     assert all(part.endswith(b"\n") for part in parts[:-1])
+    assert all(len(part) > 0 for part in parts)
+    assert all(part.count(b"\n") <= lines_max for part in parts)
+    assert all(len(part.rsplit(b"\n", 2)[0]) < bytes_max for part in parts if part.count(b"\n") > 1)

@@ -13,7 +13,7 @@ from trafficlog.api.problems import json_response, problem
 from trafficlog.api.records import GROUP
 from trafficlog.api.routes import JSON, Answer, Body, Refused, Route, scopes
 from trafficlog.api.schemas import LinesTaken
-from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, split
+from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, PARSE_STEP_RECORDS, split
 from trafficlog.errors import BatchTooLargeError, InvalidValueError
 from trafficlog.retention import AHEAD_MAX, DataClass
 from trafficlog.store.debug_log import DebugLine
@@ -21,6 +21,8 @@ from trafficlog.store.ingest import Batch
 from trafficlog.values import NAME_PATTERN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from trafficlog.api.services import Services
@@ -46,14 +48,30 @@ async def post_debug_logs(request: web.Request, services: Services) -> web.Respo
     items = split(
         media_type(request), await services.bodies.read(request), config.batch_records_max
     )
+    with services.buffer.room(len(items)):
+        lines, rejected = await _read(items, services)
+    if lines:
+        await services.buffer.submit(Batch([], lines), len(lines))
+    answer = {"accepted": len(lines), "rejected": rejected}
+    if not lines:
+        return problem(422, "all_refused", "no line of the request could be stored", more=answer)
+    return json_response(answer)
+
+
+async def _read(
+    items: Sequence[bytes | memoryview], services: Services
+) -> tuple[list[DebugLine], list[dict[str, Any]]]:
+    """The lines that can be taken, and why others cannot."""
     now = services.clock.now()
     policy = services.writer.settings.policies.in_force(DataClass.DEBUG, now)
     oldest = now - policy.retention_period
     lines: list[DebugLine] = []
     rejected: list[dict[str, Any]] = []
     for index, item in enumerate(items):
+        if index and index % PARSE_STEP_RECORDS == 0:
+            await services.writer.turns.next()
         try:
-            line = _parse_debug_line(bytes(item), now, config.refusal_chars_max)
+            line = _parse_debug_line(bytes(item), now, services.config.refusal_chars_max)
             if line.at <= oldest:
                 raise InvalidValueError(
                     "at",
@@ -71,12 +89,7 @@ async def post_debug_logs(request: web.Request, services: Services) -> web.Respo
                     "detail": error.detail,
                 }
             )
-    if lines:
-        await services.buffer.submit(Batch([], lines), len(lines))
-    answer = {"accepted": len(lines), "rejected": rejected}
-    if not lines:
-        return problem(422, "all_refused", "no line of the request could be stored", more=answer)
-    return json_response(answer)
+    return lines, rejected
 
 
 def _parse_debug_line(raw: bytes, now: datetime, chars_max: int) -> DebugLine:

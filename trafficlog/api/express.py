@@ -132,7 +132,12 @@ class Express:
         services = self._services
         principal = self._principal(head)
         settings = services.writer.settings
-        if principal is None or settings.is_older_than(services.config.settings_refresh_seconds):
+        if (
+            principal is None
+            or settings.is_older_than(services.config.settings_refresh_seconds)
+            # What will be turned away is not to be read first.
+            or services.buffer.waiting >= services.config.waiting_records_max
+        ):
             return None
         try:
             read = self._read(head, data[head.body :])

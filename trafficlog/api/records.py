@@ -12,7 +12,7 @@ from trafficlog.api.body import media_type
 from trafficlog.api.problems import json_response, problem
 from trafficlog.api.routes import JSON, Answer, Body, Refused, Route, scopes
 from trafficlog.api.schemas import Ingested
-from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, in_steps
+from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, Steps, in_steps
 from trafficlog.errors import BatchTooLargeError, InvalidValueError
 from trafficlog.reading import Read, read_each, read_lines
 from trafficlog.records import WITHHELD_BITS, Limits, Report, limits_of, withheld_names
@@ -48,7 +48,21 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     began = time.perf_counter()
     config = services.config
     body = await services.bodies.read(request)
-    parts = in_steps(media_type(request), body, config.batch_records_max)
+    steps = in_steps(media_type(request), body, config.batch_records_max)
+    with services.buffer.room(steps.count):
+        batch, refusals = await _read(steps, services, in_turns=len(body) > TURN_BYTES)
+    outcome = await services.buffer.submit(batch, len(batch.reports) + len(batch.refused))
+    count_outcome(services.metrics, outcome, rejected=len(refusals))
+    services.metrics.ingest_request_seconds.observe(time.perf_counter() - began)
+    answer = answer_to(outcome, refusals)
+    if not batch.reports:
+        return problem(422, "all_refused", "no record of the request could be stored", more=answer)
+    return json_response(answer)
+
+
+async def _read(steps: Steps, services: Services, *, in_turns: bool) -> tuple[Batch, list[Refusal]]:
+    """The batch of what can be taken, made ready to be written, and what is refused."""
+    config = services.config
     await services.writer.settings.refresh_when_older(
         config.settings_refresh_seconds, config.answer_seconds_max
     )
@@ -57,8 +71,8 @@ async def post_records(request: web.Request, services: Services) -> web.Response
     refusals: list[Refusal] = []
     kept: list[RefusedRecord] = []
     index = 0
-    for part in parts:
-        if len(body) > TURN_BYTES:
+    for part in steps.parts:
+        if in_turns:
             await services.writer.turns.next()
         read = read_lines(part, limits) if isinstance(part, bytes) else read_each(part, limits)
         reads.append(read)
@@ -71,16 +85,9 @@ async def post_records(request: web.Request, services: Services) -> web.Response
                 )
                 kept.append(RefusedRecord(refusal.account, line))
         index += read.count
-    reports = [report for read in reads for report in read.reports]
-    batch = Batch(reports, refused=kept)
+    batch = Batch([report for read in reads for report in read.reports], refused=kept)
     await services.writer.prepare(batch, reads, limits.now)
-    outcome = await services.buffer.submit(batch, len(reports) + len(kept))
-    count_outcome(services.metrics, outcome, rejected=len(refusals))
-    services.metrics.ingest_request_seconds.observe(time.perf_counter() - began)
-    answer = answer_to(outcome, refusals)
-    if not reports:
-        return problem(422, "all_refused", "no record of the request could be stored", more=answer)
-    return json_response(answer)
+    return batch, refusals
 
 
 def limits_now(services: Services) -> Limits:
