@@ -21,10 +21,12 @@ from tests.api.helpers import INSIDES, raw, refused, superuser, until
 from tests.api.test_metrics import value
 from tests.cli.process import server, trafficlog
 from tests.records import GOOD
+from trafficlog.api.connections import Connection
 
 MANY = int(os.environ.get("TRAFFICLOG_TEST_CONNECTIONS", "300"))
 ACTIVE = 10
 KIB_MAX = 64
+AHEAD_BYTES_MAX = 768 * 1024
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -279,6 +281,40 @@ async def test_pipelined_requests_are_answered_in_their_order(service):
             )
         statuses = [(await answer(reader))[0] for _ in range(40)]
     assert statuses == [422, 200] * 20
+
+
+async def test_what_is_sent_ahead_is_read_no_further_than_its_bound(service, monkeypatch):
+    """Bodies behind a request that is being answered wait at the client, and have their turn."""
+    ingest = await service.key("ingest")
+    made = []
+
+    def noted(self, line_, connection_made=Connection.connection_made):
+        made.append(self)
+        connection_made(self, line_)
+
+    monkeypatch.setattr(Connection, "connection_made", noted)
+    blank = b" " * 400_000
+    requests = []
+    for number in range(20):
+        body = orjson.dumps([service.record(f"m{number}")]) + (blank if number else b"")
+        requests.append(
+            f"POST /v1/records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ingest}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+    async with line(service) as (reader, writer), superuser(service) as connection:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE traffic_record IN EXCLUSIVE MODE")
+            writer.write(b"".join(requests))
+
+            async def is_paused():
+                [here] = made
+                return not here.transport.is_reading()
+
+            await until(is_paused)
+            assert sum(body.total_bytes for _, body in made[0]._messages) <= AHEAD_BYTES_MAX
+        for _ in requests:
+            assert (await answer(reader))[0] == 200
 
 
 async def test_half_a_request_leaves_nothing_behind(service):

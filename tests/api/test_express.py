@@ -14,13 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import history, post_lines, raw, superuser, until
+from tests.api.test_framing import KNOWN_NAMES
+from tests.serving import serving, utc
 from trafficlog.api import express_connection
 from trafficlog.api.express import BODY_BYTES_MAX, Express
-from trafficlog.api.express_connection import BEHIND_BYTES_MAX
+from trafficlog.api.express_connection import BEHIND_BYTES_MAX, ExpressConnection
 
+NOW = "2026-11-22T12:00:00Z"
 pytestmark = [
     pytest.mark.service_config(key_cache_seconds=60),
-    pytest.mark.service_now("2026-11-22T12:00:00Z"),
+    pytest.mark.service_now(NOW),
 ]
 
 
@@ -45,6 +48,19 @@ def taken(monkeypatch):
 def nothing_taken(monkeypatch):
     """Leaves every request to the framework, when called."""
     return lambda: monkeypatch.setattr(Express, "take", lambda *_: None)
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Set when the first part of a request has come, and the rest is waited for."""
+    event = asyncio.Event()
+
+    def noted(self, data, wait=ExpressConnection._wait_for_more):
+        wait(self, data)
+        event.set()
+
+    monkeypatch.setattr(ExpressConnection, "_wait_for_more", noted)
+    return event
 
 
 async def known_key(service) -> str:
@@ -117,6 +133,33 @@ async def test_both_ways_answer_alike(service, taken, nothing_taken):
     assert date.fullmatch(fields.pop("date"))
     assert date.fullmatch(other_fields.pop("date"))
     assert fields == other_fields
+
+
+@pytest.mark.parametrize("value", ["close", "1"])
+async def test_both_ways_answer_alike_whatever_header_there_is(
+    service, taken, nothing_taken, value
+):
+    """Also to a connection that is to be closed, and to what is no request to the framework."""
+    key = await known_key(service)
+
+    async def told(record_id: str, name: str) -> tuple[int, dict[str, str], bool]:
+        """Status and fields, and whether the connection was closed behind the answer."""
+        async with connected(service) as (reader, writer):
+            writer.write(request(key, line_of(service, record_id), f"{name}: {value}"))
+            status, fields, _ = await answer(reader)
+            for each in ("date", "x-request-id", "content-length"):
+                fields.pop(each, None)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                return status, fields, not await reader.read(1)
+            return status, fields, True
+
+    one = await asyncio.gather(*(told(f"a{n}", name) for n, name in enumerate(KNOWN_NAMES)))
+    assert taken.count(True) > len(KNOWN_NAMES) / 2
+    nothing_taken()
+    two = await asyncio.gather(*(told(f"b{n}", name) for n, name in enumerate(KNOWN_NAMES)))
+    for name, here, there in zip(KNOWN_NAMES, one, two, strict=True):
+        assert here == there, name
 
 
 async def test_what_is_taken_is_stored_and_counted(service, taken):
@@ -241,6 +284,69 @@ async def test_a_request_that_comes_slowly_is_waited_for_by_the_framework(
             writer.write(sent[cut:])
             assert (await answer(reader))[0] == 200
     assert len(taken) == before
+
+
+@pytest.mark.parametrize(
+    ("hold_seconds", "body_seconds", "comes", "status"),
+    [(0.5, 5, True, 200), (0.05, 1, False, 503), (60, 0, False, 503)],
+    ids=["in time", "never", "waited for to the last"],
+)
+async def test_a_request_whose_body_is_on_its_way_is_answered_when_the_service_stops(
+    database, monkeypatch, held, hold_seconds, body_seconds, comes, status
+):
+    """It is taken when its body comes in time, and gets 503 when not: a head is an answer's due."""
+    monkeypatch.setattr(express_connection, "HOLD_SECONDS", hold_seconds)
+    settings_ = {"key_cache_seconds": 60, "shutdown_body_seconds_max": body_seconds}
+    async with contextlib.AsyncExitStack() as stack:
+        service = await stack.enter_async_context(serving(database, utc(NOW), **settings_))
+        key = await known_key(service)
+        sent = request(key, line_of(service, "m1"))
+        async with connected(service) as (reader, writer):
+            held.clear()
+            writer.write(sent[:-20])
+            await asyncio.wait_for(held.wait(), 10)
+            stopping = asyncio.create_task(stack.aclose())
+            await until(lambda: _refuses(service))
+            if comes:
+                writer.write(sent[-20:])
+            told, fields, body = await answer(reader)
+            await asyncio.wait_for(stopping, 20)
+    assert (told, fields["connection"]) == (status, "close")
+    assert orjson.loads(body).get("code") == (None if comes else "stopping")
+    async with superuser(service) as connection:
+        ids = await connection.fetchval("SELECT array_agg(id) FROM traffic_record WHERE id = 'm1'")
+    assert ids == (["m1"] if comes else None)
+
+
+@pytest.mark.service_config(key_cache_seconds=60, idle_seconds_max=1, header_seconds_max=1)
+async def test_a_request_whose_body_is_on_its_way_is_not_taken_for_silence(service, monkeypatch):
+    """When the time for headers, or to be idle, is over just then: the head is there."""
+    monkeypatch.setattr(express_connection, "HOLD_SECONDS", 60)
+    key = await known_key(service)
+
+    async def posted(record_id: str, *, after: bool) -> int:
+        sent = request(key, line_of(service, record_id))
+        async with connected(service) as (reader, writer):
+            if after:
+                writer.write(request(key, line_of(service, f"{record_id}-0")))
+                assert (await answer(reader))[0] == 200
+            await asyncio.sleep(0.6)
+            writer.write(sent[:-20])
+            await asyncio.sleep(0.8)
+            writer.write(sent[-20:])
+            return (await answer(reader))[0]
+
+    assert await asyncio.gather(posted("m1", after=False), posted("m2", after=True)) == [200, 200]
+
+
+@pytest.mark.service_config(key_cache_seconds=60, header_seconds_max=1)
+async def test_half_a_head_is_told_that_it_is_late(service, monkeypatch):
+    """Though it is waited for: 408, and not the silence that answers silence."""
+    monkeypatch.setattr(express_connection, "HOLD_SECONDS", 60)
+    async with connected(service) as (reader, writer):
+        writer.write(b"POST /v1/records HTTP/1.1\r\nHost: x\r\n")
+        status, _, body = await answer(reader)
+    assert (status, orjson.loads(body)["code"]) == (408, "too_slow")
 
 
 async def test_answers_keep_their_order(service, taken):
@@ -391,6 +497,15 @@ async def _key_of(service) -> str:
     if service.dsn not in _KEYS:
         _KEYS[service.dsn] = await known_key(service)
     return _KEYS[service.dsn]
+
+
+async def _refuses(service) -> bool:
+    """Whether the service takes no new connection: it is stopping."""
+    try:
+        async with connected(service):
+            return False
+    except OSError:
+        return True
 
 
 async def _waits(connection) -> bool:

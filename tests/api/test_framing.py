@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
+from aiohttp import hdrs
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import istr
 
 from trafficlog.api.framing import Head, Told, end_of, read_head
 
@@ -17,6 +20,11 @@ LINE = b"POST /v1/records HTTP/1.1\r\n"
 BYTES_MAX = 4096
 FIELDS_MAX = 20
 MANY = b"".join(b"X%d: x\r\n" % number for number in range(FIELDS_MAX - 1))
+# All that the framework has a name for, and what its parser or older clients know besides.
+KNOWN_NAMES = (
+    *sorted(each for each in vars(hdrs).values() if isinstance(each, istr)),
+    *("Proxy-Connection", "HTTP2-Settings", "Trailers", "X-HTTP-Method-Override", "X-Other"),
+)
 
 names = st.sampled_from(
     [
@@ -36,6 +44,8 @@ names = st.sampled_from(
             "Upgrade",
             "TE",
             "Trailer",
+            "Proxy-Connection",
+            "Sec-WebSocket-Key1",
         ),
         *("Host ", " Host", "X-Odd\t", "X:Y", "", "X\x00", "\u00e5"),
     ]
@@ -83,12 +93,36 @@ def test_the_framework_sees_the_same_request(host, fields, body):
         fields = [each for each in fields if each[0].lower() != "content-length"]
     lengths = [length] if body else []
     data = head_of([("Host", host, "\r\n"), *lengths, *fields]) + body
+    asyncio.run(is_seen_alike(data))
+
+
+@pytest.mark.parametrize("connection", ["", "Connection: keep-alive\r\n"])
+async def test_no_header_means_more_to_the_framework(connection):
+    """Each that it knows, with each value that means something anywhere: as above, or not plain."""
+    values = [
+        *("", "0", "1", "4", "x", "close", "Close", "keep-alive", "close, keep-alive", "upgrade"),
+        *("keep-alive, Upgrade", "chunked", "identity", "gzip", "websocket", "h2c", "trailers"),
+        "100-continue",
+    ]
+    plain = {
+        name
+        for name, value in itertools.product(KNOWN_NAMES, values)
+        if await is_seen_alike(
+            LINE
+            + f"Host: x\r\nContent-Length: 4\r\n{connection}{name}: {value}\r\n\r\nbody".encode()
+        )
+    }
+    assert {"Accept", "Authorization", "Content-Type", "Keep-Alive", "X-Other"} <= plain
+
+
+async def is_seen_alike(data: bytes) -> bool:
+    """Whether bytes begin with a plain request; then the framework has to see the same in them."""
     head = read_head(data, LINE, BYTES_MAX, FIELDS_MAX)
     if not isinstance(head, Head):
-        return
+        return False
     # What may follow it is another request.
     following = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    (message, content), (second, _) = asyncio.run(parsed(data[: head.end] + following))
+    (message, content), (second, _) = await parsed(data[: head.end] + following)
     assert (message.method, message.path, message.chunked) == ("POST", "/v1/records", False)
     assert not message.should_close
     assert message.compression is None
@@ -97,6 +131,7 @@ def test_the_framework_sees_the_same_request(host, fields, body):
     assert found == head.fields
     assert content == data[head.body : head.end]
     assert (second.method, second.path) == ("GET", "/healthz")
+    return True
 
 
 async def parsed(data: bytes):
@@ -131,6 +166,7 @@ async def parsed(data: bytes):
             Told.NOTHING,
         ),
         (LINE + b"Host: x\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx", Told.NOTHING),
+        (LINE + b"Host: x\r\nContent-Length: 1\r\nProxy-Connection: close\r\n\r\nx", Told.NOTHING),
         (LINE + MANY + b"Host: x\r\nContent-Length: 1\r\n\r\nx", Told.NOTHING),
     ],
 )

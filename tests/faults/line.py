@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, quote, urlsplit
@@ -12,8 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SOCKET = ".s.PGSQL.5432"
-# What asyncpg ends a transaction with, as a message of its own.
-COMMIT = b"Q\x00\x00\x00\x0cCOMMIT;\x00"
+# What asyncpg ends a transaction with.
+COMMIT = "COMMIT;"
+# The messages with which asyncpg has a statement executed: as text, or prepared under a name. Each
+# is sent when the one before is answered, and so begins what comes.
+_QUERY = re.compile(rb"Q.{4}([^\0]*)\0", re.DOTALL)
+_PARSE = re.compile(rb"P.{4}([^\0]*)\0([^\0]*)\0", re.DOTALL)
+_BIND = re.compile(rb"B.{4}\0([^\0]*)\0", re.DOTALL)
 
 
 class Line:
@@ -31,8 +37,9 @@ class Line:
         # What is still to be seen before bytes are counted.
         self._mark: bytes | None = None
         self._bytes_left: int | None = None
-        self._at_commit = False
-        self._after_commit = False
+        # The statement to cut at, if any, and whether the server is to hear of it.
+        self._statement: bytes | None = None
+        self._let_through = False
         self._silently = False
         self.cuts = 0
 
@@ -71,12 +78,13 @@ class Line:
         self._bytes_left, self._silently = sent, True
         self._mark = f'COPY "{table}"'.encode()
 
-    def cut_at_commit(self, *, let_through: bool) -> None:
-        """Cuts the next connection that commits: before the server hears of it, or after it did.
+    def cut_at(self, statement: str, *, let_through: bool) -> None:
+        """Cuts the next connection on which a statement is executed, as the server is told it.
 
-        Then it has committed, and its answer is lost.
+        Either before the server hears of it, or when it has begun to answer: of one that commits,
+        then it has committed, and the answer is lost.
         """
-        self._at_commit, self._after_commit = True, let_through
+        self._statement, self._let_through = statement.encode(), let_through
 
     async def _connected(
         self, near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter
@@ -104,16 +112,18 @@ class Line:
         far_out: asyncio.StreamWriter,
         lost: asyncio.Event,
     ) -> None:
+        prepared: dict[bytes, bytes] = {}
         with contextlib.suppress(OSError):
             async for content in _pieces(near_in):
                 if near_out in self._silent:
                     continue
                 if self._mark is not None and self._mark in content:
                     self._mark = None
-                if self._at_commit and COMMIT in content:
-                    self._at_commit = False
+                executed = _executed(content, prepared)
+                if executed is not None and executed == self._statement:
+                    self._statement = None
                     self.cuts += 1
-                    if not self._after_commit:
+                    if not self._let_through:
                         break
                     lost.set()
                 elif self._bytes_left is not None and self._mark is None:
@@ -145,6 +155,16 @@ class Line:
                 await near_out.drain()
         if near_out not in self._silent:
             near_out.transport.abort()
+
+
+def _executed(content: bytes, prepared: dict[bytes, bytes]) -> bytes | None:
+    """The statement that is executed by what comes, if any; keeps those that are prepared."""
+    if parse := _PARSE.match(content):
+        prepared[parse[1]] = parse[2]
+    if query := _QUERY.match(content):
+        return query[1]
+    bind = _BIND.match(content)
+    return prepared.get(bind[1]) if bind else None
 
 
 async def _pieces(source: asyncio.StreamReader) -> AsyncIterator[bytes]:

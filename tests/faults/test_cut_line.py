@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import tempfile
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.faults.line import Line, socket_dir_of
+from tests.api.helpers import superuser
+from tests.faults.line import COMMIT, Line, socket_dir_of
 from tests.faults.load import (
     START,
     Load,
@@ -19,9 +21,14 @@ from tests.faults.load import (
     without_history,
 )
 from tests.serving import serving
+from trafficlog.queries import queries
 from trafficlog.store import database as connections
 
 CUTS = kills(15)
+# What stores a few new records, and commits them.
+FEW = queries.store_few.sql
+# So many requests of one record each come at once.
+AT_ONCE = 8
 # Long enough for the slowest answer, and less than any other limit that would end a wait.
 ANSWER_SECONDS = 1
 SETTINGS = {
@@ -62,19 +69,64 @@ async def test_a_line_cut_anywhere_in_a_transaction_loses_and_doubles_nothing(da
     await assert_all_there_once(database, load)
 
 
+@pytest.mark.parametrize("statement", [COMMIT, FEW], ids=["commit", "few"])
 @pytest.mark.parametrize("let_through", [False, True], ids=["before", "after"])
-async def test_a_commit_whose_outcome_is_unknown_is_no_acknowledgement(database, line, let_through):
+async def test_a_commit_whose_outcome_is_unknown_is_no_acknowledgement(
+    database, line, let_through, statement
+):
     """Its answer lost, the client is told 503 whether or not it took place; again, it is once."""
     await without_history(database)
     async with serving(line.dsn(database), START, **SETTINGS) as service:
         async with MixedLoad(service.url, await service.key("ingest")) as load:
             for number in range(1, CUTS + 1):
-                line.cut_at_commit(let_through=let_through)
+                line.cut_at(statement, let_through=let_through)
                 await load.refused()
                 assert line.cuts == number
                 await load.progress(20)
         assert load.refusals.keys() == {(503, "1")}
     await assert_all_there_once(database, load)
+
+
+@pytest.mark.parametrize("let_through", [False, True], ids=["before", "after"])
+async def test_a_small_request_whose_answer_is_lost_is_stored_once(database, line, let_through):
+    """Answered 503 it is stored in both tables, or in none; sent again, it is there once.
+
+    It is stored exactly when the server heard of it, and then told to be a duplicate.
+    """
+    async with serving(line.dsn(database), START, **SETTINGS) as service:
+        key = await service.key("ingest")
+
+        async def post(name: str) -> tuple[int, str | None]:
+            """The answer to a request of one record: its status, and what became of the record."""
+            status, told = await service.post(key, service.record(name))
+            return status, next((n for n in ("accepted", "duplicates") if told.get(n)), None)
+
+        assert await post("first") == (200, "accepted")
+        sent = {"first"}
+        for number in range(1, CUTS + 1):
+            names = [f"m{number}-{n}" for n in range(AT_ONCE)]
+            sent.update(names)
+            line.cut_at(FEW, let_through=let_through)
+            answers = dict(zip(names, await asyncio.gather(*map(post, names)), strict=True))
+            assert line.cuts == number
+            assert set(answers.values()) <= {(200, "accepted"), (503, None)}
+            doubtful = {name for name, (status, _) in answers.items() if status == 503}
+            assert doubtful
+            assert await stored(service) == sent - (set() if let_through else doubtful)
+            again = await asyncio.gather(*map(post, doubtful))
+            assert set(again) == {(200, "duplicates" if let_through else "accepted")}
+        assert await stored(service) == sent
+
+
+async def stored(service) -> set[str]:
+    """The records that there are: each once in the legal table, and once in history."""
+    async with superuser(service) as connection:
+        tables = [
+            [row["id"] for row in await connection.fetch(f"SELECT id FROM {table} ORDER BY id")]
+            for table in ("traffic_record", "history_record")
+        ]
+    assert tables[0] == tables[1] == sorted(set(tables[0]))
+    return set(tables[0])
 
 
 @pytest.mark.parametrize("table", ["traffic_record", "history_record"])

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 # Whoever is sent away is given a moment to read why.
 LINGER_SECONDS: Final = 1
+# A single one waits for a moment whenever a request comes.
+WAITING_MAX: Final = 2
 
 
 class Connection(web.RequestHandler):
@@ -46,6 +48,9 @@ class Connection(web.RequestHandler):
             max_headers=config.headers_max,
             lingering_time=LINGER_SECONDS,
         )
+        # No more is read while so many requests wait behind the one that is being answered, whose
+        # bodies are in memory and not yet in work; the framework would read 32.
+        self._max_msg_queue_size, self._msg_queue_resume_size = WAITING_MAX, WAITING_MAX - 1
         self._door = door
         self._header_timer: asyncio.TimerHandle | None = None
         self._heard = False

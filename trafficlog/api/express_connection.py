@@ -72,13 +72,20 @@ class ExpressConnection(Connection):
             return
         self._pass_on(data)
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether a request has not come whole, of which something is here."""
+        return bool(self._held) or super().awaits_body
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """What was ordered is carried out all the same."""
         self._stop_holding()
+        self._held = b""
         super().connection_lost(exc)
 
     def close(self) -> None:
-        """Ends the connection when what was ordered has been answered."""
+        """Ends the connection when what was ordered, or has begun to come, has been answered."""
+        self._let_go()
         self._close = True
         if self._order is None:
             super().close()
@@ -123,9 +130,15 @@ class ExpressConnection(Connection):
                 self.transport.resume_reading()
             self.data_received(data)
 
+    def _headers_are_late(self) -> None:
+        """Ends a connection whose request does not come; one of which something has is told so."""
+        self._let_go()
+        super()._headers_are_late()
+
     def _process_keepalive(self) -> None:
         """Ends a connection that has been idle for long enough; the framework may be, it not."""
         if self._order is None:
+            self._let_go()
             super()._process_keepalive()
         else:
             self._keepalive_handle = self._loop.call_later(
@@ -144,10 +157,10 @@ class ExpressConnection(Connection):
             self._hold = self._loop.call_later(HOLD_SECONDS, self._let_go)
 
     def _let_go(self) -> None:
-        """Leaves what is not whole yet to the framework."""
-        self._hold = None
-        data, self._held = self._held, b""
-        self._pass_on(data)
+        """Leaves what is not whole yet, if anything, to the framework."""
+        if self._held:
+            data, self._held = self._held, b""
+            self._pass_on(data)
 
     def _stop_holding(self) -> None:
         if self._hold is not None:

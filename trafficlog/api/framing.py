@@ -22,7 +22,18 @@ _FIELDS: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~]*\r\n)+")
 _LENGTH: Final = re.compile(rb"[0-9]{1,9}")
 # What makes of the bytes something else than a body of so many, or of the connection.
 _NOT_PLAIN: Final = frozenset(
-    {b"transfer-encoding", b"content-encoding", b"trailer", b"te", b"upgrade", b"expect"}
+    {
+        b"transfer-encoding",
+        b"content-encoding",
+        b"trailer",
+        b"te",
+        b"upgrade",
+        b"expect",
+        # Read as Connection is.
+        b"proxy-connection",
+        # Refused, whatever it says.
+        b"sec-websocket-key1",
+    }
 )
 
 
