@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, report
 from trafficlog.store import ingest
-from trafficlog.store.few import FewRoad, array_of_texts
+from trafficlog.store.arrays import array_of_texts
+from trafficlog.store.few import FewRoad
 
 # What is odd in a text or an array, for JSON, for SQL and for COPY.
 ODD = "quote \" apostrophe ' backslash \\ braces {a,b} null NULL \N{SNOWMAN}\N{NO-BREAK SPACE}"
