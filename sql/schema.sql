@@ -1238,22 +1238,33 @@ BEGIN
     ), history AS (
         UPDATE history_record t SET
             updated_at = greatest(t.updated_at, s.updated_at),
-            status = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.status, s.status),
-            delivered_at = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status),
-                                  t.delivered_at, s.delivered_at),
-            duration = CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
-                THEN greatest(t.duration, s.duration)
-                ELSE prefer(is_later(t.updated_at, t.status, s.updated_at, s.status),
-                            t.duration, s.duration) END,
-            parts = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.parts, s.parts),
-            cost = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.cost, s.cost),
-            owner = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.owner, s.owner),
-            tags = prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.tags, s.tags),
+            (status, delivered_at, duration, parts, cost, owner, tags, message) = (
+                -- As prefer() has it, which would have to be read anew for each of them.
+                SELECT CASE WHEN later THEN coalesce(s.status, t.status)
+                            ELSE coalesce(t.status, s.status) END,
+                       CASE WHEN later THEN coalesce(s.delivered_at, t.delivered_at)
+                            ELSE coalesce(t.delivered_at, s.delivered_at) END,
+                       CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
+                            THEN greatest(t.duration, s.duration)
+                            WHEN later THEN coalesce(s.duration, t.duration)
+                            ELSE coalesce(t.duration, s.duration) END,
+                       CASE WHEN later THEN coalesce(s.parts, t.parts)
+                            ELSE coalesce(t.parts, s.parts) END,
+                       CASE WHEN later THEN coalesce(s.cost, t.cost)
+                            ELSE coalesce(t.cost, s.cost) END,
+                       CASE WHEN later THEN coalesce(s.owner, t.owner)
+                            ELSE coalesce(t.owner, s.owner) END,
+                       CASE WHEN later THEN coalesce(s.tags, t.tags)
+                            ELSE coalesce(t.tags, s.tags) END,
+                       CASE WHEN (t.withheld | s.withheld) & 1 <> 0 THEN NULL
+                            WHEN later THEN coalesce(s.message, t.message)
+                            ELSE coalesce(t.message, s.message) END
+                -- Without OFFSET it would be worked out in each place where it is named.
+                FROM (SELECT is_later(t.updated_at, t.status, s.updated_at, s.status) OFFSET 0)
+                     AS each (later)),
             withheld = t.withheld | s.withheld,
             sender = CASE WHEN (t.withheld | s.withheld) & 2 = 0 THEN t.sender END,
-            recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END,
-            message = CASE WHEN (t.withheld | s.withheld) & 1 = 0 THEN
-                prefer(is_later(t.updated_at, t.status, s.updated_at, s.status), t.message, s.message) END
+            recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END
         FROM unnest((SELECT p_reports)) s
         WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
           AND t.expires_at BETWEEN s.history_from AND s.history_to
