@@ -89,6 +89,12 @@ SELECT lower FROM partition_catalogue WHERE table_name = :table_name AND NOT det
 -- Makes a partition when it is missing; true when it was.
 SELECT ensure_partition(:table_name, :lower, :upper);
 
+-- name: look_up_by_key()$
+-- Has the transaction look each record up by its key, however little the planner knows of its partition.
+-- A plan made once for all bounds would lock every partition there is.
+SELECT set_config('enable_seqscan', 'off', true) || set_config('jit', 'off', true)
+    || set_config('plan_cache_mode', 'force_custom_plan', true);
+
 -- name: known_records(created_at, account_key, ids, expires_at, expires_from, expires_to)
 -- The ids of those records that are stored already, looked up one by one by their whole keys.
 SELECT s.id FROM unnest(:created_at::timestamptz[], :account_key::bigint[], :ids::text[],
@@ -100,21 +106,6 @@ CROSS JOIN LATERAL (
       AND t.expires_at BETWEEN :expires_from::timestamptz AND :expires_to::timestamptz
     LIMIT 1
 ) stored;
-
--- name: merge_by_key()$
--- Has the transaction look each record up by its key.
--- The planner knows nothing of the stage and little of a day that still fills, and would read whole
--- partitions for a few reports (measured: 119 us a report in a day of 100,000 records and 262 us in
--- one of 260,000; by key 39 us in both). So would a plan made once for all bounds, which takes them
--- to be narrow and begins with the day's records (measured: 248 us against 16 with half updates).
--- And while the day is young, or many partitions are there, it would hold each record against each
--- report: so the stage seems dear to read, more than once at least (measured: 4.6 s for a merge of
--- 1,500 reports into 19,000 records in 72 partitions, 34 ms by key). Costs like that would have it
--- compiled, which takes longer than to run it.
-SELECT set_config('enable_hashjoin', 'off', true) || set_config('enable_mergejoin', 'off', true)
-    || set_config('enable_seqscan', 'off', true) || set_config('enable_material', 'off', true)
-    || set_config('seq_page_cost', '1000000', true) || set_config('jit', 'off', true)
-    || set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- name: store_later(epoch, created, updated, delivered, traffic_hours, history_hours, history_hours_min, history_hours_max, account_keys, durations, parts, costs, kinds, directions, statuses, withheld, omitted, ids, senders, recipients, ips, user_agents, owners, tags, messages, traffic_from, traffic_to, history_from, history_to)^
 -- Stores reports of records that may be known, and merges those that are, if the settings are those of an epoch.

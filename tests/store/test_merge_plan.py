@@ -1,11 +1,13 @@
 """A merge finds each record by its key, in the partitions it has records in and no other."""
 
+import json
 import re
 from datetime import timedelta
 
 from tests.store.helpers import NOW, at, report
 from tests.store.plans import explained, look_ups, scans
 from trafficlog.config import Config
+from trafficlog.queries import queries
 from trafficlog.store.expiry import day_ranges, micros
 from trafficlog.store.later import LaterRoad
 from trafficlog.store.retention import Retention, RunResult
@@ -178,3 +180,24 @@ async def test_many_small_merges_are_planned_for_what_they_bring(store):
                 f"traffic_record_{created + timedelta(days=60):%Y%m%d}",
                 f"history_record_{created + timedelta(days=90):%Y%m%d}",
             }
+
+
+async def test_what_is_known_is_looked_up_by_its_key(store):
+    """After a unique key was met, which records of the group it was is not read from whole days."""
+    await store.write(*(report(f"m{n}") for n in range(3000)))
+    known = [row["id"] for row in await store.traffic("id < 'm2'")]
+    account_key = await store.account_key()
+    async with store.database.ingest() as connection, connection.transaction():
+        await queries.look_up_by_key(connection)
+        text = await connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) {queries.known_records.sql}",
+            [NOW] * len(known),
+            [account_key] * len(known),
+            known,
+            [NOW + timedelta(days=60)] * len(known),
+            NOW + timedelta(days=60),
+            NOW + timedelta(days=60),
+        )
+    plan = json.loads(text)[0]["Plan"]
+    assert {node for _, node in scans(plan)} <= BY_KEY | {"Index Only Scan"}
+    assert [condition for condition in look_ups(plan) if "(id = s.id)" in condition]

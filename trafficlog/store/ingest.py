@@ -218,7 +218,7 @@ class RecordWriter:
             self.settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
         ]
         async with self._database.ingest() as connection, transaction(connection):
-            await queries.merge_by_key(connection)
+            await queries.look_up_by_key(connection)
             stored = await rows(
                 queries.known_records(
                     connection,
