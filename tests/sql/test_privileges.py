@@ -94,8 +94,10 @@ FUNCTIONS = {
         "complete_in_transit",
         "ensure_partition",
         "is_later",
+        "merge_later",
         "prefer",
         "settings_in_force",
+        "store_later",
     },
     "trafficlog_customer": {
         "cancel_erasure",

@@ -1,9 +1,9 @@
 """Writing records: one transaction for a group of batches, on one of two roads.
 
 The *first road* is for reports of records not seen before: a binary COPY into the
-legal table and one into history. A report that is a later state of its record, or a
-record that turns out to be known, takes the *second road*: COPY into a temporary
-table, then insert what is new and merge what is known. Either way a batch is
+legal table and one into history, or one statement for a few. A report that is a later
+state of its record, or a record that turns out to be known, takes the *second road*:
+one statement inserts what is new and merges what is known. Either way a batch is
 answered only after its transaction is on disk.
 """
 
@@ -25,7 +25,8 @@ from trafficlog.store.columns import Sheet
 from trafficlog.store.database import given_up_when_silent, transaction
 from trafficlog.store.debug_log import DebugLine, RefusedRecord, copy_lines, row_of
 from trafficlog.store.few import FewRoad
-from trafficlog.store.roads import FirstRoad, Merged, Piece, SecondRoad
+from trafficlog.store.later import LaterRoad, Merged
+from trafficlog.store.roads import FirstRoad, Piece
 from trafficlog.store.settings import SettingsCache
 from trafficlog.table import ReportTable
 from trafficlog.turns import Turns
@@ -150,14 +151,14 @@ class RecordWriter:
         self, batches: Sequence[Batch], known: set[str], now: datetime
     ) -> list[Outcome]:
         folded = fold([r for b in batches for r in b.reports if r.id in known]) if known else []
-        later = Sheet.of(ReportTable.of([f.merged for f in folded])) if folded else None
+        later = [f.merged for f in folded]
         if later:
-            await self.settings.ensure_accounts(set(later.account_ids), now)
+            await self.settings.ensure_accounts({r.account for r in later}, now)
         first = await self._first_road(batches, known, now)
         # No other task runs from here to the end of the encoding: it is all of one epoch.
         if not first.is_of(self.settings.epoch):
             raise StaleSettingsError
-        second = SecondRoad.of(later, self.settings, now) if later else None
+        second = LaterRoad.of(later, self.settings, now) if later else None
         for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
             hours = {
                 hour for road in (first, second) if road for hour in road.partitions[data_class]
@@ -167,14 +168,16 @@ class RecordWriter:
                 await self.ensure_partitions(data_class, hours)
                 made |= hours
         debug = await self._debug_rows(batches, now)
-        alone = isinstance(first, FewRoad) and not second and not debug
+        has_new = isinstance(first, FewRoad) or bool(first.pieces)
         # One statement is a transaction by itself.
+        alone = not debug and (not has_new if second else isinstance(first, FewRoad))
         within = given_up_when_silent if alone else transaction
         merged = None
         async with self._database.ingest() as connection, within(connection):
-            await first.write(connection)
+            if has_new or not second:
+                await first.write(connection)
             if second:
-                merged = await second.merge(connection)
+                merged = await second.write(connection)
             if debug:
                 await copy_lines(connection, debug)
         return _outcomes(batches, known, folded, merged)
@@ -215,7 +218,7 @@ class RecordWriter:
             self.settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
         ]
         async with self._database.ingest() as connection, transaction(connection):
-            await queries.merge_by_key(connection)
+            await queries.look_up_by_key(connection)
             stored = await rows(
                 queries.known_records(
                     connection,
