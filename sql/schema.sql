@@ -29,7 +29,8 @@ CREATE TYPE trafficlog.later_report AS (
 	user_agent text COLLATE pg_catalog."C",
 	owner text COLLATE pg_catalog."C",
 	tags text[],
-	message text COLLATE pg_catalog."C"
+	message text COLLATE pg_catalog."C",
+	several boolean
 );
 
 ALTER TYPE trafficlog.later_report OWNER TO trafficlog_owner;
@@ -1227,7 +1228,7 @@ BEGIN
             user_agent = coalesce(t.user_agent, s.user_agent)
         FROM unnest((SELECT p_reports)) s
         WHERE t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s.id
-          AND t.expires_at = s.traffic_expires
+          AND t.expires_at = s.traffic_expires AND t.kind = s.kind AND NOT s.several
           AND t.expires_at BETWEEN p_traffic_from AND p_traffic_to
           AND (is_later(t.updated_at, NULL, s.updated_at, NULL)
                OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
@@ -1267,7 +1268,7 @@ BEGIN
             recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END
         FROM unnest((SELECT p_reports)) s
         WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
-          AND t.expires_at BETWEEN s.history_from AND s.history_to
+          AND t.expires_at BETWEEN s.history_from AND s.history_to AND t.kind = s.kind AND NOT s.several
           AND (t.expires_at BETWEEN p_history_from[1] AND p_history_to[1]
                OR t.expires_at BETWEEN p_history_from[2] AND p_history_to[2]
                OR t.expires_at BETWEEN p_history_from[3] AND p_history_to[3]
@@ -1593,10 +1594,10 @@ BEGIN
                kind, direction, id, sender, recipient, ip, user_agent
         FROM unnest(p_reports) ORDER BY traffic_expires, created_at, account_key, id
         ON CONFLICT DO NOTHING
-        RETURNING account_key, created_at, id
+        RETURNING account_key, created_at, id, kind
     )
     SELECT array_agg(s.ordinal) INTO fresh
-    FROM unnest(p_reports) s JOIN made USING (account_key, created_at, id);
+    FROM unnest(p_reports) s JOIN made USING (account_key, created_at, id, kind);
     IF fresh IS NOT NULL THEN
         WITH history AS (
             INSERT INTO history_record (account_key, created_at, expires_at, updated_at, delivered_at,
@@ -2465,6 +2466,8 @@ GRANT SELECT(parts),UPDATE(parts) ON TABLE trafficlog.history_record TO trafficl
 
 GRANT SELECT(cost),UPDATE(cost) ON TABLE trafficlog.history_record TO trafficlog_ingest;
 
+GRANT SELECT(kind) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
 GRANT SELECT(status),UPDATE(status) ON TABLE trafficlog.history_record TO trafficlog_ingest;
 
 GRANT SELECT(withheld),UPDATE(withheld) ON TABLE trafficlog.history_record TO trafficlog_ingest;
@@ -2692,6 +2695,8 @@ GRANT SELECT(updated_at),UPDATE(updated_at) ON TABLE trafficlog.traffic_record T
 GRANT SELECT(account_key) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 
 GRANT SELECT(duration),UPDATE(duration) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(kind) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 
 GRANT SELECT(id) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 

@@ -31,13 +31,16 @@ CREATE TYPE later_report AS (
     user_agent      text COLLATE "C",
     owner           text COLLATE "C",
     tags            text[],
-    message         text COLLATE "C"
+    message         text COLLATE "C",
+    -- Made of several reports: what each of them tells a known record is asked one by one.
+    several         boolean
 );
 
 -- Brings known records up to date, in both tables, and says which reports changed something.
 --
 -- The legal record has no status that could say which of two reports for one instant is the further
--- one, so there the longer duration stands, in both tables. What was withheld once stays so.
+-- one, so there the longer duration stands, in both tables. What was withheld once stays so. A report
+-- of another kind than the record's tells nothing of it: its status would be none of that kind.
 --
 -- Each range of expiries names partitions: those between two ranges would cost more to plan for than
 -- all the rest (measured: a group of 31 in a store with 1,095 partitions took 117 ms with one range
@@ -75,7 +78,7 @@ BEGIN
             user_agent = coalesce(t.user_agent, s.user_agent)
         FROM unnest((SELECT p_reports)) s
         WHERE t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s.id
-          AND t.expires_at = s.traffic_expires
+          AND t.expires_at = s.traffic_expires AND t.kind = s.kind AND NOT s.several
           AND t.expires_at BETWEEN p_traffic_from AND p_traffic_to
           AND (is_later(t.updated_at, NULL, s.updated_at, NULL)
                OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
@@ -115,7 +118,7 @@ BEGIN
             recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END
         FROM unnest((SELECT p_reports)) s
         WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
-          AND t.expires_at BETWEEN s.history_from AND s.history_to
+          AND t.expires_at BETWEEN s.history_from AND s.history_to AND t.kind = s.kind AND NOT s.several
           AND (t.expires_at BETWEEN p_history_from[1] AND p_history_to[1]
                OR t.expires_at BETWEEN p_history_from[2] AND p_history_to[2]
                OR t.expires_at BETWEEN p_history_from[3] AND p_history_to[3]
@@ -158,7 +161,7 @@ $$;
 
 -- Stores reports of records that may be stored already, if the settings are those of an epoch. Says
 -- which epoch's they are, which reports made a record and which told a known one something; the legal
--- record decides what is new.
+-- record decides what is new. Those made of several reports are stored if they are new, and not merged.
 --
 -- No report is held against each record that was made, however few of them the planner expects.
 CREATE FUNCTION store_later(
@@ -182,10 +185,10 @@ BEGIN
                kind, direction, id, sender, recipient, ip, user_agent
         FROM unnest(p_reports) ORDER BY traffic_expires, created_at, account_key, id
         ON CONFLICT DO NOTHING
-        RETURNING account_key, created_at, id
+        RETURNING account_key, created_at, id, kind
     )
     SELECT array_agg(s.ordinal) INTO fresh
-    FROM unnest(p_reports) s JOIN made USING (account_key, created_at, id);
+    FROM unnest(p_reports) s JOIN made USING (account_key, created_at, id, kind);
     IF fresh IS NOT NULL THEN
         WITH history AS (
             INSERT INTO history_record (account_key, created_at, expires_at, updated_at, delivered_at,
@@ -216,3 +219,5 @@ GRANT EXECUTE ON FUNCTION
     merge_later(later_report[], timestamptz, timestamptz, timestamptz[], timestamptz[]),
     store_later(bigint, later_report[], timestamptz, timestamptz, timestamptz[], timestamptz[])
 TO trafficlog_ingest;
+-- What kind a known record is of: a report of another one tells nothing of it.
+GRANT SELECT (kind) ON traffic_record, history_record TO trafficlog_ingest;

@@ -111,7 +111,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) stored;
 
--- name: store_later(epoch, created, updated, delivered, traffic_hours, history_hours, history_hours_min, history_hours_max, account_keys, durations, parts, costs, kinds, directions, statuses, withheld, omitted, ids, senders, recipients, ips, user_agents, owners, tags, messages, traffic_from, traffic_to, history_from, history_to)^
+-- name: store_later(epoch, created, updated, delivered, traffic_hours, history_hours, history_hours_min, history_hours_max, account_keys, durations, parts, costs, kinds, directions, statuses, withheld, omitted, ids, senders, recipients, ips, user_agents, owners, tags, messages, several, traffic_from, traffic_to, history_from, history_to)^
 -- Stores reports of records that may be known, and merges those that are, if the settings are those of an epoch.
 -- It says which epoch's they are, and of the reports by ordinal which made a record and which told a
 -- known one something. The lists are array literals, with instants as microseconds since 1970.
@@ -126,7 +126,8 @@ SELECT * FROM store_later(:epoch, ARRAY(
             duration, parts, cost, kind, direction, status, withheld, omitted,
             id, sender, recipient, ip, user_agent, owner,
             CASE WHEN tags IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)) END,
-            CASE WHEN omitted & 1 = 0 THEN message END)::later_report
+            CASE WHEN omitted & 1 = 0 THEN message END,
+            several)::later_report
     FROM unnest(
         :created::text::bigint[], :updated::text::bigint[], :delivered::text::bigint[],
         :traffic_hours::text::integer[], :history_hours::text::integer[],
@@ -136,11 +137,11 @@ SELECT * FROM store_later(:epoch, ARRAY(
         :statuses::text::smallint[], :withheld::text::smallint[], :omitted::text::smallint[],
         :ids::text::text[], :senders::text::text[], :recipients::text::text[], :ips::text::text[],
         :user_agents::text::text[], :owners::text::text[], :tags::text::text[],
-        :messages::text::text[]
+        :messages::text::text[], :several::text::boolean[]
     ) WITH ORDINALITY AS g (created, updated, delivered, traffic_hours, history_hours,
             history_hours_min, history_hours_max, account_key, duration, parts, cost, kind,
             direction, status, withheld, omitted, id, sender, recipient, ip, user_agent, owner, tags,
-            message, ordinal)
+            message, several, ordinal)
     CROSS JOIN LATERAL (SELECT 'epoch'::timestamptz + created * interval '1 microsecond') c (created_at)
 ), :traffic_from::timestamptz, :traffic_to::timestamptz,
    :history_from::timestamptz[], :history_to::timestamptz[]);

@@ -6,11 +6,12 @@ import contextlib
 import pytest
 
 from tests.jobs.stock import until
-from tests.store.helpers import NOW, at, opened, report
+from tests.store.helpers import NOW, at, counted, opened, report
 from tests.store.test_few import prepare, reports, usage
 from trafficlog.errors import StaleSettingsError
 from trafficlog.store.few import FewRoad
-from trafficlog.store.later import LaterRoad
+from trafficlog.store.ingest import Batch
+from trafficlog.store.later import APART_MAX, LaterRoad
 
 
 async def test_what_turns_out_to_be_new_is_stored_as_any_new_record(store):
@@ -36,12 +37,8 @@ async def test_what_turns_out_to_be_new_is_stored_as_any_new_record(store):
     assert found["few-"] == found["later-"]
 
 
-@pytest.mark.parametrize("count", [1, 31, 1000])
-async def test_one_statement_is_all_that_later_reports_take(store, monkeypatch, count):
-    """No transaction around it, and no temporary table, which each commit would have to empty."""
-    # The second time, for at the first one the client asks how arrays look.
-    await store.write(*(report(f"m{n}", updated=at(-1)) for n in range(count)))
-    later = [report(f"m{n}", updated=at(1), status="sent") for n in range(count)]
+def noting(store, monkeypatch):
+    """The statements that the writer sends from now on."""
     asked = []
 
     @contextlib.asynccontextmanager
@@ -51,6 +48,16 @@ async def test_one_statement_is_all_that_later_reports_take(store, monkeypatch, 
                 yield connection
 
     monkeypatch.setattr(store.database, "ingest", noted)
+    return asked
+
+
+@pytest.mark.parametrize("count", [1, 31, 1000])
+async def test_one_statement_is_all_that_later_reports_take(store, monkeypatch, count):
+    """No transaction around it, and no temporary table, which each commit would have to empty."""
+    # The second time, for at the first one the client asks how arrays look.
+    await store.write(*(report(f"m{n}", updated=at(-1)) for n in range(count)))
+    later = [report(f"m{n}", updated=at(1), status="sent") for n in range(count)]
+    asked = noting(store, monkeypatch)
     assert await store.write(*later) == (0, count, 0)
     assert len(asked) == 1
     # Beside a new record it is one of two in a transaction, which begins and ends.
@@ -114,3 +121,55 @@ async def test_a_report_that_waits_for_another_goes_by_what_that_one_left(databa
         assert (row["updated_at"], row["status"], row["cost"], row["parts"]) == (at(2), 6, 7, 2)
         assert (row["message"], row["withheld"], row["tags"]) == (None, 1, ["a"])
         assert [row["updated_at"] for row in await store.traffic()] == [at(2)]
+
+
+async def test_a_report_of_another_kind_tells_nothing_of_its_record(store):
+    """A status that no message can have is not put on one, beside it or in the same group."""
+    await store.write(report("m1", kind="sms", status="sent"))
+    call = report("m1", kind="call", status="success", duration=5, updated=at(1))
+    assert await store.write(call) == (0, 0, 1)
+    later = report("m1", kind="sms", status="delivered", updated=at(2))
+    assert await store.write(call, later, call) == (0, 1, 2)
+    # Of two that are new, the first to come says what it is.
+    both = [
+        report("m2", kind="sms", status="sent", updated=at(1)),
+        report("m2", kind="call", status="success", duration=5, updated=at(2)),
+        report("m2", kind="sms", status="delivered", updated=at(3)),
+    ]
+    assert await store.write(*both) == (1, 1, 1)
+    rows = await store.history()
+    assert [(r["kind"], r["status"], r["duration"]) for r in rows] == [(1, 5, None)] * 2
+    assert [row["duration"] for row in await store.traffic()] == [None, None]
+    assert sum(row[5] for row in await usage(store)) == 2
+
+
+async def test_a_known_report_beside_one_that_tells_more_is_a_duplicate(store):
+    """In one request, in two of one group, and whichever comes first."""
+
+    def first():
+        return report("m1", status="sent", updated=at(1))
+
+    def later():
+        return report("m1", status="delivered", updated=at(2))
+
+    assert await store.write(first()) == (1, 0, 0)
+    batches = [Batch([first(), later()]), Batch([first()]), Batch([later()])]
+    assert [counted(o) for o in await store.writer.write(batches, NOW)] == [
+        (0, 1, 1),
+        (0, 0, 1),
+        (0, 0, 1),
+    ]
+    [row] = await store.history()
+    assert (row["status"], row["updated_at"]) == (5, at(2))
+
+
+async def test_many_reports_of_one_record_are_told_apart_up_to_a_bound(store, monkeypatch):
+    """A thousand states of one record in one request do not take a thousand merges."""
+    await store.write(report("m1"))
+    states = [report("m1", cost=n, updated=at(1 + n / 1000)) for n in range(1000)]
+    again = report("m1", cost=0, updated=at(1))
+    asked = noting(store, monkeypatch)
+    assert await store.write(*states, again) == (0, 1000, 1)
+    assert sum("store_later" in statement for statement in asked) == 1 + APART_MAX
+    [row] = await store.history()
+    assert row["cost"] == 999

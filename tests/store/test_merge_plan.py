@@ -18,7 +18,8 @@ LATER = """
                      t.expires_at, t.created_at + make_interval(days => {days}),
                      t.created_at + make_interval(days => {days}),
                      t.created_at + make_interval(days => {days_max}), NULL, NULL, NULL,
-                     1, 2, 5, 0, 0, t.id, 'Acme', '+46', NULL, NULL, NULL, NULL, NULL)::later_report
+                     1, 2, 5, 0, 0, t.id, 'Acme', '+46', NULL, NULL, NULL, NULL, NULL,
+                     false)::later_report
           FROM (SELECT account_key, created_at, expires_at, id FROM traffic_record) t {more})
 """
 BY_KEY = {"Index Scan", "Bitmap Heap Scan", "Bitmap Index Scan"}

@@ -30,7 +30,7 @@ def change_between(monkeypatch, change, times=1):
             if left:
                 left -= 1
                 await change()
-            await whole(self, connection)
+            return await whole(self, connection)
 
         return write
 

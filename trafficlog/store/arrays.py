@@ -49,6 +49,11 @@ def array_of_instants(values: Sequence[datetime | None]) -> str:
     return array_of_numbers([None if value is None else micros(value) for value in values])
 
 
+def array_of_flags(values: Sequence[bool]) -> str:
+    """An array of what is true or false."""
+    return f"{{{','.join(['t' if value else 'f' for value in values])}}}"
+
+
 def array_of_numbers(values: Sequence[int | None]) -> str:
     """An array of numbers."""
     if _says_nothing(values):

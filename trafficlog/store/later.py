@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from trafficlog.errors import StaleSettingsError
+from trafficlog.merging import fold
 from trafficlog.queries import queries
 from trafficlog.retention import DataClass
-from trafficlog.store.arrays import array_of_instants, array_of_numbers, arrays_of
+from trafficlog.store.arrays import (
+    array_of_flags,
+    array_of_instants,
+    array_of_numbers,
+    arrays_of,
+)
 from trafficlog.store.expiry import day_ranges, micros
 from trafficlog.store.kept import Kept, history_hours, hours_of_ends, traffic_hours
 
@@ -23,9 +29,12 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+    from trafficlog.merging import Folded
     from trafficlog.records import Report
     from trafficlog.store.settings import SettingsCache
 
+# So many reports of one record in a group are merged one by one.
+APART_MAX: Final = 8
 # The merge of history has room for so many.
 HISTORY_RANGES_MAX: Final = 24
 
@@ -51,8 +60,17 @@ class LaterRoad:
     partitions: dict[DataClass, set[datetime]]
 
     @classmethod
-    def of(cls, reports: Sequence[Report], settings: SettingsCache, now: datetime) -> Self:
-        """Reports, one or more, whose accounts are known, by the settings of the present epoch."""
+    def of(
+        cls,
+        reports: Sequence[Report],
+        settings: SettingsCache,
+        now: datetime,
+        several: Sequence[bool] | None = None,
+    ) -> Self:
+        """Reports, one or more, whose accounts are known, by the settings of the present epoch.
+
+        Those that are ``several`` in one are not merged with what is known.
+        """
         accounts = {
             name: Kept.of(settings.accounts[name], now) for name in {r.account for r in reports}
         }
@@ -76,6 +94,7 @@ class LaterRoad:
             "omitted": array_of_numbers(
                 [k.omitted_of(r) for k, r in zip(kept, reports, strict=True)]
             ),
+            "several": array_of_flags(several or [False] * len(reports)),
             "traffic_from": traffic_from,
             "traffic_to": traffic_to,
             "history_from": history_from,
@@ -100,3 +119,34 @@ class LaterRoad:
         if told["epoch"] != self.epoch:
             raise StaleSettingsError
         return Merged(frozenset(told["fresh"] or ()), frozenset(told["changed"] or ()))
+
+
+async def tell_apart(
+    connection: asyncpg.Connection,
+    folded: Sequence[Folded],
+    merged: Merged,
+    settings: SettingsCache,
+    now: datetime,
+) -> None:
+    """Finds out what each report told its record, once what was ``folded`` has been written.
+
+    Of a record that was new they say so among themselves, and a report that was alone has been
+    merged. Several of a known record are merged here, one after the other: made into one they would
+    not tell which of them told something. They are seldom many, and from a certain number on the
+    rest is merged as one.
+    """
+    for ordinal, each in enumerate(folded):
+        if len(each.reports) == 1:
+            each.told = [ordinal in merged.changed]
+    left = [f for n, f in enumerate(folded) if n not in merged.fresh and len(f.reports) > 1]
+    for place in range(APART_MAX):
+        left = [f for f in left if place < len(f.reports)]
+        if not left:
+            return
+        end = None if place == APART_MAX - 1 else place + 1
+        omitted = {f.merged.account: settings.accounts[f.merged.account].withheld for f in left}
+        each_next = [fold(f.reports[place:end], omitted)[0] for f in left]
+        road = LaterRoad.of([n.merged for n in each_next], settings, now)
+        changed = (await road.write(connection)).changed
+        for ordinal, (each, following) in enumerate(zip(left, each_next, strict=True)):
+            each.told[place:end] = [told and ordinal in changed for told in following.told]
