@@ -4,6 +4,37 @@ CREATE SCHEMA trafficlog;
 
 ALTER SCHEMA trafficlog OWNER TO trafficlog_owner;
 
+CREATE TYPE trafficlog.later_report AS (
+	ordinal integer,
+	account_key bigint,
+	created_at timestamp with time zone,
+	updated_at timestamp with time zone,
+	delivered_at timestamp with time zone,
+	traffic_expires timestamp with time zone,
+	history_expires timestamp with time zone,
+	history_from timestamp with time zone,
+	history_to timestamp with time zone,
+	duration integer,
+	parts integer,
+	cost integer,
+	kind smallint,
+	direction smallint,
+	status smallint,
+	withheld smallint,
+	omitted smallint,
+	id text COLLATE pg_catalog."C",
+	sender text COLLATE pg_catalog."C",
+	recipient text COLLATE pg_catalog."C",
+	ip text COLLATE pg_catalog."C",
+	user_agent text COLLATE pg_catalog."C",
+	owner text COLLATE pg_catalog."C",
+	tags text[],
+	message text COLLATE pg_catalog."C",
+	several boolean
+);
+
+ALTER TYPE trafficlog.later_report OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.are_holds(p_at timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -1170,6 +1201,116 @@ $$;
 
 ALTER FUNCTION trafficlog.make_reports(p_month date, p_final_from timestamp with time zone, p_at timestamp with time zone, p_accounts_max integer) OWNER TO trafficlog_owner;
 
+CREATE FUNCTION trafficlog.merge_later(p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[]) RETURNS integer[]
+    LANGUAGE plpgsql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET enable_nestloop TO 'on'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_material TO 'off'
+    SET enable_memoize TO 'off'
+    SET cpu_tuple_cost TO '1000000'
+    SET cpu_index_tuple_cost TO '1000000'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_custom_plan'
+    AS $$
+DECLARE
+    changed integer[];
+BEGIN
+    WITH legal AS (
+        UPDATE traffic_record t SET
+            updated_at = greatest(t.updated_at, s.updated_at),
+            duration = CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
+                THEN greatest(t.duration, s.duration)
+                ELSE prefer(is_later(t.updated_at, NULL, s.updated_at, NULL), t.duration, s.duration) END,
+            ip = coalesce(t.ip, s.ip),
+            user_agent = coalesce(t.user_agent, s.user_agent)
+        FROM unnest((SELECT p_reports)) s
+        WHERE t.created_at = s.created_at AND t.account_key = s.account_key AND t.id = s.id
+          AND t.expires_at = s.traffic_expires AND t.kind = s.kind AND NOT s.several
+          AND t.expires_at BETWEEN p_traffic_from AND p_traffic_to
+          AND (is_later(t.updated_at, NULL, s.updated_at, NULL)
+               OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
+               OR num_nulls(t.duration, t.ip, t.user_agent)
+                  > num_nulls(coalesce(t.duration, s.duration), coalesce(t.ip, s.ip),
+                              coalesce(t.user_agent, s.user_agent)))
+        RETURNING s.ordinal
+    ), history AS (
+        UPDATE history_record t SET
+            updated_at = greatest(t.updated_at, s.updated_at),
+            (status, delivered_at, duration, parts, cost, owner, tags, message) = (
+                -- As prefer() has it, which would have to be read anew for each of them.
+                SELECT CASE WHEN later THEN coalesce(s.status, t.status)
+                            ELSE coalesce(t.status, s.status) END,
+                       CASE WHEN later THEN coalesce(s.delivered_at, t.delivered_at)
+                            ELSE coalesce(t.delivered_at, s.delivered_at) END,
+                       CASE WHEN t.updated_at IS NOT DISTINCT FROM s.updated_at
+                            THEN greatest(t.duration, s.duration)
+                            WHEN later THEN coalesce(s.duration, t.duration)
+                            ELSE coalesce(t.duration, s.duration) END,
+                       CASE WHEN later THEN coalesce(s.parts, t.parts)
+                            ELSE coalesce(t.parts, s.parts) END,
+                       CASE WHEN later THEN coalesce(s.cost, t.cost)
+                            ELSE coalesce(t.cost, s.cost) END,
+                       CASE WHEN later THEN coalesce(s.owner, t.owner)
+                            ELSE coalesce(t.owner, s.owner) END,
+                       CASE WHEN later THEN coalesce(s.tags, t.tags)
+                            ELSE coalesce(t.tags, s.tags) END,
+                       CASE WHEN (t.withheld | s.withheld) & 1 <> 0 THEN NULL
+                            WHEN later THEN coalesce(s.message, t.message)
+                            ELSE coalesce(t.message, s.message) END
+                -- Without OFFSET it would be worked out in each place where it is named.
+                FROM (SELECT is_later(t.updated_at, t.status, s.updated_at, s.status) OFFSET 0)
+                     AS each (later)),
+            withheld = t.withheld | s.withheld,
+            sender = CASE WHEN (t.withheld | s.withheld) & 2 = 0 THEN t.sender END,
+            recipient = CASE WHEN (t.withheld | s.withheld) & 4 = 0 THEN t.recipient END
+        FROM unnest((SELECT p_reports)) s
+        WHERE t.account_key = s.account_key AND t.created_at = s.created_at AND t.id = s.id
+          AND t.expires_at BETWEEN s.history_from AND s.history_to AND t.kind = s.kind AND NOT s.several
+          AND (t.expires_at BETWEEN p_history_from[1] AND p_history_to[1]
+               OR t.expires_at BETWEEN p_history_from[2] AND p_history_to[2]
+               OR t.expires_at BETWEEN p_history_from[3] AND p_history_to[3]
+               OR t.expires_at BETWEEN p_history_from[4] AND p_history_to[4]
+               OR t.expires_at BETWEEN p_history_from[5] AND p_history_to[5]
+               OR t.expires_at BETWEEN p_history_from[6] AND p_history_to[6]
+               OR t.expires_at BETWEEN p_history_from[7] AND p_history_to[7]
+               OR t.expires_at BETWEEN p_history_from[8] AND p_history_to[8]
+               OR t.expires_at BETWEEN p_history_from[9] AND p_history_to[9]
+               OR t.expires_at BETWEEN p_history_from[10] AND p_history_to[10]
+               OR t.expires_at BETWEEN p_history_from[11] AND p_history_to[11]
+               OR t.expires_at BETWEEN p_history_from[12] AND p_history_to[12]
+               OR t.expires_at BETWEEN p_history_from[13] AND p_history_to[13]
+               OR t.expires_at BETWEEN p_history_from[14] AND p_history_to[14]
+               OR t.expires_at BETWEEN p_history_from[15] AND p_history_to[15]
+               OR t.expires_at BETWEEN p_history_from[16] AND p_history_to[16]
+               OR t.expires_at BETWEEN p_history_from[17] AND p_history_to[17]
+               OR t.expires_at BETWEEN p_history_from[18] AND p_history_to[18]
+               OR t.expires_at BETWEEN p_history_from[19] AND p_history_to[19]
+               OR t.expires_at BETWEEN p_history_from[20] AND p_history_to[20]
+               OR t.expires_at BETWEEN p_history_from[21] AND p_history_to[21]
+               OR t.expires_at BETWEEN p_history_from[22] AND p_history_to[22]
+               OR t.expires_at BETWEEN p_history_from[23] AND p_history_to[23]
+               OR t.expires_at BETWEEN p_history_from[24] AND p_history_to[24])
+          AND (is_later(t.updated_at, t.status, s.updated_at, s.status)
+               OR t.updated_at IS NOT DISTINCT FROM s.updated_at AND s.duration > t.duration
+               OR t.withheld <> t.withheld | s.withheld
+               OR t.message IS NULL AND s.message IS NOT NULL AND (t.withheld | s.withheld) & 1 = 0
+               OR num_nulls(t.status, t.delivered_at, t.duration, t.parts, t.cost, t.owner, t.tags)
+                  > num_nulls(coalesce(t.status, s.status), coalesce(t.delivered_at, s.delivered_at),
+                              coalesce(t.duration, s.duration), coalesce(t.parts, s.parts),
+                              coalesce(t.cost, s.cost), coalesce(t.owner, s.owner), coalesce(t.tags, s.tags)))
+        RETURNING s.ordinal
+    )
+    SELECT array_agg(ordinal) INTO changed
+    FROM (SELECT ordinal FROM legal UNION ALL SELECT ordinal FROM history) told;
+    RETURN changed;
+END
+$$;
+
+ALTER FUNCTION trafficlog.merge_later(p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[]) OWNER TO trafficlog_owner;
+
 CREATE FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) RETURNS TABLE(rows_read bigint, rows_moved bigint, rows_destroyed bigint, done boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'trafficlog', 'pg_temp'
@@ -1433,6 +1574,58 @@ END
 $$;
 
 ALTER FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with time zone) OWNER TO trafficlog_owner;
+
+CREATE FUNCTION trafficlog.store_later(p_epoch bigint, p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[], OUT epoch bigint, OUT fresh integer[], OUT changed integer[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'trafficlog', 'pg_temp'
+    SET enable_nestloop TO 'off'
+    SET jit TO 'off'
+    AS $$
+BEGIN
+    -- The lock is held, and the epoch read, before the first row is made.
+    epoch := settings_in_force();
+    IF epoch <> p_epoch THEN
+        RETURN;
+    END IF;
+    WITH made AS (
+        INSERT INTO traffic_record (created_at, expires_at, updated_at, account_key, duration,
+                                    kind, direction, id, sender, recipient, ip, user_agent)
+        SELECT created_at, traffic_expires, updated_at, account_key, duration,
+               kind, direction, id, sender, recipient, ip, user_agent
+        FROM unnest(p_reports) ORDER BY traffic_expires, created_at, account_key, id
+        ON CONFLICT DO NOTHING
+        RETURNING account_key, created_at, id, kind
+    )
+    SELECT array_agg(s.ordinal) INTO fresh
+    FROM unnest(p_reports) s JOIN made USING (account_key, created_at, id, kind);
+    IF fresh IS NOT NULL THEN
+        WITH history AS (
+            INSERT INTO history_record (account_key, created_at, expires_at, updated_at, delivered_at,
+                                        duration, parts, cost, kind, direction, status, withheld, id,
+                                        sender, recipient, owner, tags, message)
+            SELECT s.account_key, s.created_at, s.history_expires, s.updated_at, s.delivered_at,
+                   s.duration, s.parts, s.cost, s.kind, s.direction, s.status, s.omitted, s.id,
+                   CASE WHEN s.omitted & 2 = 0 THEN s.sender END,
+                   CASE WHEN s.omitted & 4 = 0 THEN s.recipient END,
+                   s.owner, s.tags,
+                   CASE WHEN s.omitted & 1 = 0 THEN s.message END
+            FROM unnest(p_reports) s
+            WHERE s.ordinal = ANY (fresh) AND s.history_expires IS NOT NULL
+            ORDER BY s.history_expires, s.account_key, s.created_at
+            ON CONFLICT DO NOTHING
+        )
+        INSERT INTO usage_delta
+        SELECT s.account_key, (s.created_at AT TIME ZONE 'UTC')::date, s.kind, s.direction, s.status,
+               count(*), coalesce(sum(s.parts), 0), coalesce(sum(s.duration), 0),
+               coalesce(sum(s.cost), 0)
+        FROM unnest(p_reports) s WHERE s.ordinal = ANY (fresh)
+        GROUP BY 1, 2, 3, 4, 5;
+    END IF;
+    changed := merge_later(p_reports, p_traffic_from, p_traffic_to, p_history_from, p_history_to);
+END
+$$;
+
+ALTER FUNCTION trafficlog.store_later(p_epoch bigint, p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[], OUT epoch bigint, OUT fresh integer[], OUT changed integer[]) OWNER TO trafficlog_owner;
 
 CREATE FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) RETURNS TABLE(rows bigint, held bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2273,6 +2466,8 @@ GRANT SELECT(parts),UPDATE(parts) ON TABLE trafficlog.history_record TO trafficl
 
 GRANT SELECT(cost),UPDATE(cost) ON TABLE trafficlog.history_record TO trafficlog_ingest;
 
+GRANT SELECT(kind) ON TABLE trafficlog.history_record TO trafficlog_ingest;
+
 GRANT SELECT(status),UPDATE(status) ON TABLE trafficlog.history_record TO trafficlog_ingest;
 
 GRANT SELECT(withheld),UPDATE(withheld) ON TABLE trafficlog.history_record TO trafficlog_ingest;
@@ -2307,6 +2502,9 @@ REVOKE ALL ON FUNCTION trafficlog.longest_days_before(p_account bigint, p_create
 
 REVOKE ALL ON FUNCTION trafficlog.make_reports(p_month date, p_final_from timestamp with time zone, p_at timestamp with time zone, p_accounts_max integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION trafficlog.merge_later(p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.merge_later(p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[]) TO trafficlog_ingest;
+
 REVOKE ALL ON FUNCTION trafficlog.move_history_step(p_account bigint, p_at timestamp with time zone, p_rows_max integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION trafficlog.note_access(p_at timestamp with time zone, p_actor text, p_action text, p_subject text, p_reason text, p_case text, p_rows bigint) FROM PUBLIC;
@@ -2337,6 +2535,9 @@ REVOKE ALL ON FUNCTION trafficlog.settings_in_force() FROM PUBLIC;
 GRANT ALL ON FUNCTION trafficlog.settings_in_force() TO trafficlog_ingest;
 
 REVOKE ALL ON FUNCTION trafficlog.settle_drop(p_name text, p_at timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION trafficlog.store_later(p_epoch bigint, p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[], OUT epoch bigint, OUT fresh integer[], OUT changed integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION trafficlog.store_later(p_epoch bigint, p_reports trafficlog.later_report[], p_traffic_from timestamp with time zone, p_traffic_to timestamp with time zone, p_history_from timestamp with time zone[], p_history_to timestamp with time zone[], OUT epoch bigint, OUT fresh integer[], OUT changed integer[]) TO trafficlog_ingest;
 
 REVOKE ALL ON FUNCTION trafficlog.weigh_partition(p_table text, p_name text, p_at timestamp with time zone) FROM PUBLIC;
 
@@ -2494,6 +2695,8 @@ GRANT SELECT(updated_at),UPDATE(updated_at) ON TABLE trafficlog.traffic_record T
 GRANT SELECT(account_key) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 
 GRANT SELECT(duration),UPDATE(duration) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
+
+GRANT SELECT(kind) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 
 GRANT SELECT(id) ON TABLE trafficlog.traffic_record TO trafficlog_ingest;
 

@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from trafficlog.records import STATUS_CODES, Report, withheld_names
+from trafficlog.records import STATUS_CODES, WITHHELD_BITS, Report, withheld_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 
 class Folded(msgspec.Struct):
     """Reports of one record made into one, with what became of each of them.
 
-    ``reports`` are in the order they arrived; ``later[i]`` tells whether the i-th
-    told something that those before it had not.
+    ``reports`` are in the order they arrived; ``told[i]`` says whether the i-th told something
+    that those before it had not. Of a record that is stored already it is to be found out there.
     """
 
     merged: Report
     reports: list[Report]
-    later: list[bool]
+    told: list[bool]
 
 
 def is_later(old: Report, new: Report) -> bool:
@@ -51,23 +52,31 @@ _MERGED_FIELDS: Final = (
 )
 
 
-def fold(reports: list[Report]) -> list[Folded]:
-    """Makes one report of all those of the same identity, in order of first arrival.
+def fold(reports: Iterable[Report], omitted: Mapping[str, int]) -> list[Folded]:
+    """Makes one report of all those of the same identity and kind, in order of first arrival.
 
     The newest wins field by field; a field that a report does not state is kept;
-    what one report withheld stays withheld.
+    what one report withheld stays withheld. ``omitted`` is what each account withholds, as bits.
     """
-    folded: dict[tuple[str, datetime, str], Folded] = {}
+    folded: dict[tuple[tuple[str, datetime, str], str], Folded] = {}
     for report in reports:
-        known = folded.get(report.identity)
+        known = folded.get((report.identity, report.kind))
         if known is None:
-            folded[report.identity] = Folded(report, [report], [True])
+            folded[report.identity, report.kind] = Folded(report, [report], [True])
         else:
             before = known.merged
             known.merged = merge(before, report)
             known.reports.append(report)
-            known.later.append(known.merged != before)
+            bits = omitted[report.account]
+            known.told.append(_shown(known.merged, bits) != _shown(before, bits))
     return list(folded.values())
+
+
+def _shown(report: Report, omitted: int) -> Report:
+    """Without a message that is not kept: to bring it tells nothing."""
+    if (report.withheld | omitted) & WITHHELD_BITS["message"]:
+        return msgspec.structs.replace(report, message=None)
+    return report
 
 
 def merge(old: Report, new: Report) -> Report:

@@ -276,9 +276,9 @@ def test_reports_are_folded_by_identity_in_order_of_arrival():
     """One entry for each record, with which of its reports told something new."""
     same = parse(id="b", created=(NOW + timedelta(0)).astimezone(timezone(timedelta(hours=2))))
     reports = [parse(id="b"), parse(id="a"), same, parse(id="b", updated=NOW), parse(id="B")]
-    folded = fold(reports)
+    folded = fold(reports, {"acme": 0})
     assert [f.merged.id for f in folded] == ["b", "a", "B"]
-    assert folded[0].later == [True, False, True]
+    assert folded[0].told == [True, False, True]
     assert folded[0].reports == [reports[0], reports[2], reports[3]]
 
 
@@ -286,13 +286,13 @@ def test_reports_are_folded_by_identity_in_order_of_arrival():
 def test_a_report_that_says_the_same_is_nothing_new(asked):
     """Sent twice in one batch it is a duplicate, whatever it withholds."""
     reports = [parse(message="x", dontlog=asked) for _ in range(3)]
-    [folded] = fold(reports)
-    assert folded.later == [True, False, False]
+    [folded] = fold(reports, {"acme": 0})
+    assert folded.told == [True, False, False]
 
 
 def test_what_one_report_withholds_stays_withheld():
     """In whatever order the reports come."""
     reports = [parse(dontlog="message"), parse(updated=NOW), parse(dontlog=["to"])]
     for order in itertools.permutations(reports):
-        [folded] = fold(list(order))
+        [folded] = fold(order, {"acme": 0})
         assert folded.merged.withheld == 5

@@ -8,6 +8,7 @@ CLOSED_SETS = ("kind", "direction", "status", "retained_table", "partition_catal
 EVERYBODY_READS = {name: {"SELECT"} for name in (*CLOSED_SETS, "schema_migration")}
 
 MERGED = "updated_at delivered_at duration parts cost status withheld"
+READ = MERGED.replace(" status", " kind status")
 TEXTS = "sender recipient owner tags message"
 ERASURE = (
     "everything fields filter found erased kinds oldest_day newest_day last_expiry reports"
@@ -33,12 +34,12 @@ TABLES = {
         # What the merge of a later report needs: neither who sent it nor to whom.
         "traffic_record": {
             "INSERT",
-            "SELECT(created_at expires_at updated_at account_key duration id ip user_agent)",
+            "SELECT(created_at expires_at updated_at account_key duration kind id ip user_agent)",
             "UPDATE(updated_at duration ip user_agent)",
         },
         "history_record": {
             "INSERT",
-            f"SELECT(account_key created_at expires_at {MERGED} id {TEXTS})",
+            f"SELECT(account_key created_at expires_at {READ} id {TEXTS})",
             f"UPDATE({MERGED} {TEXTS})",
         },
     },
@@ -94,8 +95,10 @@ FUNCTIONS = {
         "complete_in_transit",
         "ensure_partition",
         "is_later",
+        "merge_later",
         "prefer",
         "settings_in_force",
+        "store_later",
     },
     "trafficlog_customer": {
         "cancel_erasure",

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,8 +19,8 @@ from trafficlog.retention import (
 from trafficlog.store.columns import Sheet, history_batch
 from trafficlog.store.expiry import (
     DAY,
+    DAY_HOURS,
     day_ranges,
-    history_bounds,
     history_expiry,
     hours_of,
     instant,
@@ -29,6 +28,7 @@ from trafficlog.store.expiry import (
     per_account,
     traffic_expiry,
 )
+from trafficlog.store.kept import Kept, history_hours, hours_of_ends, traffic_hours
 from trafficlog.store.settings import KnownAccount
 from trafficlog.table import ReportTable
 
@@ -75,11 +75,17 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
     assert hours_of(kept_until) == {
         each.replace(minute=0, second=0, microsecond=0) for each in expected if each
     }
-    earliest, latest = history_bounds(sheet, accounts)
-    for found, name in ((earliest, "days_min"), (latest, "days_max")):
+    # Told one by one they are the same.
+    kept_by = [Kept.of(known[r.account], NOW) for r in reports]
+    for found, hours in (
+        (gone_at, traffic_hours(reports, policies)),
+        (kept_until, history_hours(reports, kept_by)),
+    ):
         assert column(found) == [
-            r.created + timedelta(days=getattr(known[r.account], name)) for r in reports
+            None if kept is None else r.created + timedelta(hours=kept)
+            for r, kept in zip(reports, hours, strict=True)
         ]
+        assert hours_of_ends([micros(r.created) for r in reports], hours) == hours_of(found)
     kept = history_batch(sheet, per_account(sheet, [a.key for a in accounts]), kept_until)
     stored = [each for each in expected if each]
     assert kept.column("expires_at").to_pylist() == sorted(stored)
@@ -95,9 +101,10 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
 def test_ranges_of_days_have_all_days_and_few_others(days, ranges_max):
     """Each day from a first to its last lies in one; what is left open are the widest gaps."""
     noon = timedelta(hours=12)
-    first = pa.array([micros(instant(day * DAY) + noon) for day, _ in days])
-    last = pa.array([micros(instant((day + more) * DAY) + noon) for day, more in days])
-    begins, ends = day_ranges(first, last, ranges_max)
+    began = [micros(instant((day - 50) * DAY) + noon) for day, _ in days]
+    least = [50 * DAY_HOURS] * len(days)
+    most = [(50 + more) * DAY_HOURS for _, more in days]
+    begins, ends = day_ranges(began, least, most, ranges_max)
     assert 1 <= len(begins) == len(ends) <= ranges_max
     edges = [(micros(b), micros(e) + 1) for b, e in zip(begins, ends, strict=True)]
     assert all(edge % DAY == 0 for pair in edges for edge in pair)

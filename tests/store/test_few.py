@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, report
 from trafficlog.store import ingest
-from trafficlog.store.few import FewRoad, array_of_texts
+from trafficlog.store.arrays import array_of_texts
+from trafficlog.store.few import FewRoad
 
 # What is odd in a text or an array, for JSON, for SQL and for COPY.
 ODD = "quote \" apostrophe ' backslash \\ braces {a,b} null NULL \N{SNOWMAN}\N{NO-BREAK SPACE}"
@@ -86,7 +87,7 @@ async def test_one_statement_stores_what_copy_stores(store, monkeypatch, changed
         found[prefix] = (
             {row["id"].removeprefix(prefix): _bare(row) for row in await store.traffic(where)},
             {row["id"].removeprefix(prefix): _bare(row) for row in await store.history(where)},
-            sorted(map(repr, await _usage(store))),
+            sorted(map(repr, await usage(store))),
         )
     assert roads == ["few"]
     assert found["few-"] == found["copy-"]
@@ -100,13 +101,13 @@ async def test_one_statement_stores_what_copy_stores(store, monkeypatch, changed
 async def test_it_is_all_or_nothing(store):
     """A row that cannot be stored takes the others and the count along."""
     await store.write(report("known"))
-    before = len(await _usage(store))
+    before = len(await usage(store))
     road = FewRoad.of([report("new"), report("known")], store.writer.settings, NOW)
     async with store.database.ingest() as connection:
         with pytest.raises(Exception, match="duplicate key"):
             await road.write(connection)
     assert [row["id"] for row in await store.traffic()] == ["known"]
-    assert len(await _usage(store)) == before
+    assert len(await usage(store)) == before
 
 
 async def test_a_changed_setting_stores_nothing_of_it(store):
@@ -158,7 +159,8 @@ def _bare(row: dict) -> dict:
     return {name: value for name, value in row.items() if name != "id"}
 
 
-async def _usage(store) -> list[tuple]:
+async def usage(store) -> list[tuple]:
+    """What is counted and not summed up yet, by what it is counted by."""
     rows = await store.superuser.fetch(
         "SELECT account_key, day, kind, direction, status, sum(records), sum(parts), sum(seconds),"
         " sum(cost) FROM usage_delta GROUP BY 1, 2, 3, 4, 5"

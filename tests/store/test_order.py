@@ -112,3 +112,22 @@ async def test_each_record_is_accepted_exactly_once(store, case):
         batches = [Batch([report(account=account, **f) for f in batch]) for batch in group]
         accepted += sum(o.accepted for o in await store.writer.write(batches, NOW))
     assert accepted == len({(r["record_id"], r["created"]) for r in reports})
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(arrivals())
+async def test_what_each_batch_is_told_does_not_depend_on_its_company(store, case):
+    """Accepted, updated, duplicate: as if each report had come by itself, in the same order."""
+    _, groups = case
+    alone, together = (f"{kind}{next(_accounts)}" for kind in ("alone", "together"))
+    for group in groups:
+        told = []
+        for batch in group:
+            each = [await store.write(report(account=alone, **fields)) for fields in batch]
+            told.append(tuple(map(sum, zip(*each, strict=True))) if each else (0, 0, 0))
+        batches = [Batch([report(account=together, **f) for f in batch]) for batch in group]
+        assert [counted(o) for o in await store.writer.write(batches, NOW)] == told

@@ -13,6 +13,7 @@ from trafficlog.store import ingest
 from trafficlog.store.few import FewRoad
 from trafficlog.store.history import History
 from trafficlog.store.history_list import HistoryFilter
+from trafficlog.store.later import LaterRoad
 from trafficlog.store.retention import Retention
 from trafficlog.store.roads import FirstRoad
 
@@ -29,11 +30,11 @@ def change_between(monkeypatch, change, times=1):
             if left:
                 left -= 1
                 await change()
-            await whole(self, connection)
+            return await whole(self, connection)
 
         return write
 
-    for road in (FewRoad, FirstRoad):
+    for road in (FewRoad, FirstRoad, LaterRoad):
         monkeypatch.setattr(road, "write", changed_before(road.write))
 
 

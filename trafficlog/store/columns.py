@@ -63,39 +63,9 @@ HISTORY: Final = pa.schema(
         ("message", pa.string()),
     ]
 )
-STAGE: Final = pa.schema(
-    [
-        ("account_key", pa.int64()),
-        ("created_at", INSTANT),
-        ("traffic_expires", INSTANT),
-        ("history_expires", INSTANT),
-        ("history_from", INSTANT),
-        ("history_to", INSTANT),
-        ("updated_at", INSTANT),
-        ("delivered_at", INSTANT),
-        ("ordinal", pa.int32()),
-        ("duration", pa.int32()),
-        ("parts", pa.int32()),
-        ("cost", pa.int32()),
-        ("kind", pa.int16()),
-        ("direction", pa.int16()),
-        ("status", pa.int16()),
-        ("withheld", pa.int16()),
-        ("omitted", pa.int16()),
-        ("id", pa.string()),
-        ("sender", pa.string()),
-        ("recipient", pa.string()),
-        ("ip", pa.string()),
-        ("user_agent", pa.string()),
-        ("owner", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("message", pa.string()),
-    ]
-)
-
 Arrays = dict[str, pa.Array]
 
-_TYPES: Final = {field.name: field.type for schema in (TRAFFIC, HISTORY, STAGE) for field in schema}
+_TYPES: Final = {field.name: field.type for schema in (TRAFFIC, HISTORY) for field in schema}
 
 
 @dataclass(frozen=True, slots=True)

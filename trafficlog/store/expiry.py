@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +25,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 HOUR: Final = timedelta(hours=1) // MICROSECOND
 DAY: Final = timedelta(days=1) // MICROSECOND
+DAY_HOURS: Final = 24
 # A day's number since 1970, of any that can be stored.
 DAY_BITS: Final = 17
 
@@ -58,14 +58,6 @@ def history_expiry(sheet: Sheet, accounts: Sequence[KnownAccount], now: datetime
     return _cleared(over, expires) if pc.any(over).as_py() else expires
 
 
-def history_bounds(sheet: Sheet, accounts: Sequence[KnownAccount]) -> tuple[pa.Array, pa.Array]:
-    """Between which expiries each record's history may stand, if it is there already."""
-    return (
-        pc.add(sheet.created, per_account(sheet, [DAY * a.days_min for a in accounts])),
-        pc.add(sheet.created, per_account(sheet, [DAY * a.days_max for a in accounts])),
-    )
-
-
 def per_account(sheet: Sheet, values: Sequence[int | None]) -> pa.Array:
     """A column of what holds for each record's account."""
     return pa.array(values, pa.int64()).take(sheet.account_index)
@@ -77,30 +69,24 @@ def hours_of(instants: pa.Array) -> set[datetime]:
     return {instant(hour * HOUR) for hour in hours}
 
 
-def whole_days(first: pa.Array, last: pa.Array) -> tuple[datetime, datetime]:
-    """From the beginning of the earliest day in ``first`` to the end of the latest in ``last``.
-
-    That is from partition to partition. To be asked for minutes of the present day, of which no
-    statistics tell, the planner would take them to be empty, and hold every record of the day
-    against each that is looked for.
-    """
-    earliest, latest = pc.min(first).as_py() // DAY, pc.max(last).as_py() // DAY
-    return instant(earliest * DAY), instant((latest + 1) * DAY - 1)
-
-
 def day_ranges(
-    first: pa.Array, last: pa.Array, ranges_max: int
+    began: Sequence[int], hours_min: Sequence[int], hours_max: Sequence[int], ranges_max: int
 ) -> tuple[list[datetime], list[datetime]]:
     """Where ranges of whole days begin and where they end, ``ranges_max`` at most.
 
-    All days from each of ``first`` to its ``last`` lie in them, and of the others as few as can be.
-    Why they are of whole days ``whole_days`` says.
+    All days lie in them from ``hours_min`` after each instant in ``began`` to ``hours_max`` after
+    it, and of the others as few as can be.
+
+    Whole days are whole partitions. To be asked for minutes of the present day, of which no
+    statistics tell, the planner would take them to be empty, and hold every record of the day
+    against each that is looked for.
     """
-    # Each pair of days as one number.
-    days = first.to_numpy() // DAY << DAY_BITS | last.to_numpy() // DAY
+    hours = {
+        (at // HOUR + least, at // HOUR + most)
+        for at, least, most in zip(began, hours_min, hours_max, strict=True)
+    }
     ranges: list[tuple[int, int]] = []
-    for pair in np.unique(days).tolist():
-        begins, ends = pair >> DAY_BITS, pair & (1 << DAY_BITS) - 1
+    for begins, ends in sorted({(a // DAY_HOURS, b // DAY_HOURS) for a, b in hours}):
         if ranges and begins <= ranges[-1][1] + 1:
             ranges[-1] = (ranges[-1][0], max(ranges[-1][1], ends))
         else:

@@ -1,9 +1,9 @@
 """Writing records: one transaction for a group of batches, on one of two roads.
 
 The *first road* is for reports of records not seen before: a binary COPY into the
-legal table and one into history. A report that is a later state of its record, or a
-record that turns out to be known, takes the *second road*: COPY into a temporary
-table, then insert what is new and merge what is known. Either way a batch is
+legal table and one into history, or one statement for a few. A report that is a later
+state of its record, or a record that turns out to be known, takes the *second road*:
+one statement inserts what is new and merges what is known. Either way a batch is
 answered only after its transaction is on disk.
 """
 
@@ -25,7 +25,8 @@ from trafficlog.store.columns import Sheet
 from trafficlog.store.database import given_up_when_silent, transaction
 from trafficlog.store.debug_log import DebugLine, RefusedRecord, copy_lines, row_of
 from trafficlog.store.few import FewRoad
-from trafficlog.store.roads import FirstRoad, Merged, Piece, SecondRoad
+from trafficlog.store.later import LaterRoad, Merged, tell_apart
+from trafficlog.store.roads import FirstRoad, Piece
 from trafficlog.store.settings import SettingsCache
 from trafficlog.table import ReportTable
 from trafficlog.turns import Turns
@@ -149,15 +150,17 @@ class RecordWriter:
     async def _write(
         self, batches: Sequence[Batch], known: set[str], now: datetime
     ) -> list[Outcome]:
-        folded = fold([r for b in batches for r in b.reports if r.id in known]) if known else []
-        later = Sheet.of(ReportTable.of([f.merged for f in folded])) if folded else None
-        if later:
-            await self.settings.ensure_accounts(set(later.account_ids), now)
+        later = [r for b in batches for r in b.reports if r.id in known] if known else []
+        named = {r.account for r in later}
+        await self.settings.ensure_accounts(named, now)
         first = await self._first_road(batches, known, now)
         # No other task runs from here to the end of the encoding: it is all of one epoch.
         if not first.is_of(self.settings.epoch):
             raise StaleSettingsError
-        second = SecondRoad.of(later, self.settings, now) if later else None
+        folded = fold(later, {name: self.settings.accounts[name].withheld for name in named})
+        several = [len(f.reports) > 1 for f in folded]
+        merged_of = [f.merged for f in folded]
+        second = LaterRoad.of(merged_of, self.settings, now, several) if folded else None
         for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
             hours = {
                 hour for road in (first, second) if road for hour in road.partitions[data_class]
@@ -167,14 +170,21 @@ class RecordWriter:
                 await self.ensure_partitions(data_class, hours)
                 made |= hours
         debug = await self._debug_rows(batches, now)
-        alone = isinstance(first, FewRoad) and not second and not debug
+        has_new = isinstance(first, FewRoad) or bool(first.pieces)
         # One statement is a transaction by itself.
+        alone = (
+            not debug
+            and not any(several)
+            and (not has_new if second else isinstance(first, FewRoad))
+        )
         within = given_up_when_silent if alone else transaction
         merged = None
         async with self._database.ingest() as connection, within(connection):
-            await first.write(connection)
+            if has_new or not second:
+                await first.write(connection)
             if second:
-                merged = await second.merge(connection)
+                merged = await second.write(connection)
+                await tell_apart(connection, folded, merged, self.settings, now)
             if debug:
                 await copy_lines(connection, debug)
         return _outcomes(batches, known, folded, merged)
@@ -215,7 +225,7 @@ class RecordWriter:
             self.settings.policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports
         ]
         async with self._database.ingest() as connection, transaction(connection):
-            await queries.merge_by_key(connection)
+            await queries.look_up_by_key(connection)
             stored = await rows(
                 queries.known_records(
                     connection,
@@ -282,12 +292,11 @@ def _outcomes(
     owner = {id(r): n for n, batch in enumerate(batches) for r in batch.reports if r.id in known}
     outcomes = [Outcome(accepted=sum(r.id not in known for r in b.reports)) for b in batches]
     for ordinal, group in enumerate(folded):
-        stored = ordinal in merged.fresh
-        for place, (report, told) in enumerate(zip(group.reports, group.later, strict=True)):
+        for place, (report, told) in enumerate(zip(group.reports, group.told, strict=True)):
             outcome = outcomes[owner[id(report)]]
-            if stored and place == 0:
+            if place == 0 and ordinal in merged.fresh:
                 outcome.accepted += 1
-            elif told and (stored or ordinal in merged.changed):
+            elif told:
                 outcome.updated += 1
             else:
                 outcome.duplicates += 1

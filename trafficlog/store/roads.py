@@ -1,4 +1,4 @@
-"""The two roads of a report into the tables: what each writes, encoded, and how.
+"""The first road into the tables, of many records not seen before: what it writes, and how.
 
 All that is encoded for one transaction is of one epoch of the settings: nothing here waits
 between the first look at them and the last.
@@ -9,35 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-import pyarrow as pa
-
 from trafficlog.errors import StaleSettingsError, TrafficlogError
-from trafficlog.queries import queries, rows
-from trafficlog.records import WITHHELD_BITS
+from trafficlog.queries import queries
 from trafficlog.retention import DataClass
 from trafficlog.store.columns import (
     HISTORY,
-    INSTANT,
-    STAGE,
     TRAFFIC,
     Sheet,
-    arrow,
-    binary,
     encoded,
     framed,
     history_batch,
     traffic_batch,
-    without,
 )
 from trafficlog.store.counting import NO_USAGE, Columns, usage_of
 from trafficlog.store.expiry import (
-    day_ranges,
-    history_bounds,
     history_expiry,
     hours_of,
     per_account,
     traffic_expiry,
-    whole_days,
 )
 
 if TYPE_CHECKING:
@@ -45,12 +34,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import asyncpg
+    import pyarrow as pa
 
     from trafficlog.store.settings import SettingsCache
 
 COPY_PART_BYTES: Final = 256 * 1024
-# The query that merges history has room for so many.
-HISTORY_RANGES_MAX: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,75 +117,6 @@ class FirstRoad:
         history = [p.history for p in self.pieces]
         if rows_to_be := sum(p.history_rows for p in self.pieces):
             await _copy(connection, "history_record", HISTORY.names, framed(history), rows_to_be)
-
-
-@dataclass(slots=True)
-class Merged:
-    """Which reports, by ordinal, made a record, and which told a known one something."""
-
-    fresh: set[int]
-    changed: set[int]
-
-
-@dataclass(slots=True)
-class SecondRoad:
-    """Records that may be known, and between which expiries those are looked for.
-
-    Of history there may be several ranges: where each begins, and where each ends.
-    """
-
-    content: list[bytes]
-    reports: int
-    partitions: dict[DataClass, set[datetime]]
-    traffic_bounds: tuple[datetime, datetime]
-    history_ranges: tuple[list[datetime], list[datetime]]
-
-    @classmethod
-    def of(cls, sheet: Sheet, settings: SettingsCache, now: datetime) -> Self:
-        """What the second road writes, encoded."""
-        accounts = [settings.accounts[name] for name in sheet.account_ids]
-        gone_at = traffic_expiry(sheet.created, settings.policies)
-        kept_until = history_expiry(sheet, accounts, now)
-        # History that is there already may stand under any period the account has had.
-        earliest, latest = history_bounds(sheet, accounts)
-        by_account = [a.withheld for a in accounts]
-        omitted = sheet.withholding(by_account).columns["withheld"]
-        columns = sheet.columns | {
-            "omitted": omitted,
-            "ordinal": pa.array(range(len(sheet)), pa.int32()),
-            "account_key": per_account(sheet, [a.key for a in accounts]),
-            "traffic_expires": gone_at.view(INSTANT),
-            "history_expires": kept_until.view(INSTANT),
-            "history_from": earliest.view(INSTANT),
-            "history_to": latest.view(INSTANT),
-        }
-        if any(by_account):
-            # A record stored before its account said so keeps its message, and gets none.
-            columns["message"] = without(columns["message"], omitted, WITHHELD_BITS["message"])
-        return cls(
-            binary(STAGE, [arrow(STAGE, columns)]),
-            len(sheet),
-            {DataClass.TRAFFIC: hours_of(gone_at), DataClass.HISTORY: hours_of(kept_until)},
-            whole_days(gone_at, gone_at),
-            day_ranges(earliest, latest, HISTORY_RANGES_MAX),
-        )
-
-    async def merge(self, connection: asyncpg.Connection) -> Merged:
-        """Stores what is new of it and merges the rest, within the connection's transaction."""
-        # Made here and not before: behind a pooler another transaction is another session.
-        await queries.make_stage(connection)
-        await _copy(connection, "staged_report", STAGE.names, self.content, self.reports)
-        fresh = await rows(queries.insert_staged(connection))
-        await queries.merge_by_key(connection)
-        changed = []
-        for merge, (expires_from, expires_to) in (
-            (queries.merge_traffic, self.traffic_bounds),
-            (queries.merge_history, self.history_ranges),
-        ):
-            changed += await rows(
-                merge(connection, expires_from=expires_from, expires_to=expires_to)
-            )
-        return Merged({r["ordinal"] for r in fresh}, {r["ordinal"] for r in changed})
 
 
 async def _copy(
