@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
 from trafficlog.errors import KeyMissingError, ScopeMissingError
-from trafficlog.patience import within
+from trafficlog.guesses import Guesses
+from trafficlog.patience import unanswered, within
 from trafficlog.store.keys import digest_of
 
 if TYPE_CHECKING:
@@ -36,10 +38,12 @@ class Authenticator:
         wrong_keys: Buckets | None = None,
     ) -> None:
         self._keys = keys
-        self._wrong_keys = wrong_keys
+        self._guesses = None if wrong_keys is None else Guesses(wrong_keys)
         self._cache_seconds = cache_seconds
         self._answer_seconds_max = answer_seconds_max
         self._cached: dict[bytes, tuple[float, Principal]] = {}
+        # Those under way, and when they began.
+        self._look_ups: dict[bytes, tuple[float, asyncio.Task[Principal | None]]] = {}
 
     async def principal(self, authorization: str | None, address: Callable[[], str]) -> Principal:
         """Who the ``Authorization`` header speaks for; ``address`` gives where it comes from.
@@ -67,38 +71,65 @@ class Authenticator:
             TooManyRequestsError: too many wrong keys came from there lately.
             DatabaseUnavailableError: whether it is known cannot be told in time.
         """
-        digest, now = digest_of(secret), time.monotonic()
-        cached = self._cached.get(digest)
-        if cached is not None and cached[0] > now:
-            return cached[1]
-        principal = await self._look_up(secret, address, known_before=cached is not None)
+        digest = digest_of(secret)
+        principal = self.known(digest)
         if principal is None:
-            self._cached.pop(digest, None)
+            try:
+                async with asyncio.timeout(self._answer_seconds_max):
+                    principal = await self._found(secret, digest, address)
+            except TimeoutError as error:
+                raise unanswered(self._answer_seconds_max) from error
+        if principal is None:
             raise KeyMissingError("the API key is unknown or revoked")
-        if len(self._cached) >= CACHED_KEYS_MAX:
-            self._cached.clear()
-        self._cached[digest] = (now + self._cache_seconds, principal)
         return principal
 
-    async def _look_up(
-        self, secret: str, address: Callable[[], str], *, known_before: bool
+    async def _found(
+        self, secret: str, digest: bytes, address: Callable[[], str]
     ) -> Principal | None:
-        """Whose key it is now.
+        """Whose key it is now, by a look-up that all who ask for it at the same time share.
 
         A key that was right before is not refused for the sake of wrong ones from the same
         address, such as that of a proxy.
         """
-        if self._wrong_keys is None or known_before:
-            return await within(self._answer_seconds_max, self._keys.recognise(secret))
-        origin, wrong = address(), False
-        # Taken before it is known to be wrong, or many could be tried at the same time.
-        self._wrong_keys.take(origin, time.monotonic())
+        look_up, origin = self._shared(digest), None
+        if look_up is None and self._guesses is not None and digest not in self._cached:
+            origin = address()
+            await self._guesses.begin(origin)
+            # While this one waited for its turn, another may have asked for the same key.
+            look_up, principal = self._shared(digest), self.known(digest)
+            if look_up is not None or principal is not None:
+                self._guesses.end(origin, wrong=False)
+            if principal is not None:
+                return principal
+        if look_up is None:
+            # A task of its own: whoever began it may give up, and the others still want it.
+            look_up = asyncio.create_task(self._look_up(secret, digest, origin))
+            self._look_ups[digest] = time.monotonic(), look_up
+        return await within(self._answer_seconds_max, look_up)
+
+    def _shared(self, digest: bytes) -> asyncio.Task[Principal | None] | None:
+        """The look-up of this key that is under way, if what it finds may be gone by still."""
+        began, look_up = self._look_ups.get(digest, (0.0, None))
+        return look_up if time.monotonic() < began + self._cache_seconds else None
+
+    async def _look_up(self, secret: str, digest: bytes, origin: str | None) -> Principal | None:
+        """Looks a key up and remembers whose it is; ``origin`` had a turn for it."""
+        began, wrong = time.monotonic(), False
         try:
             principal = await within(self._answer_seconds_max, self._keys.recognise(secret))
             wrong = principal is None
         finally:
-            if not wrong:
-                self._wrong_keys.give_back(origin)
+            # Another one may have taken its place, if it took long.
+            if self._look_ups.get(digest, (0.0, None))[1] is asyncio.current_task():
+                del self._look_ups[digest]
+            if origin is not None and self._guesses is not None:
+                self._guesses.end(origin, wrong=wrong)
+        if principal is None:
+            self._cached.pop(digest, None)
+            return None
+        if len(self._cached) >= CACHED_KEYS_MAX:
+            self._cached.clear()
+        self._cached[digest] = (began + self._cache_seconds, principal)
         return principal
 
 

@@ -30,8 +30,13 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     task.add_done_callback(_ended)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
-        raise DatabaseUnavailableError(f"the database did not answer in {seconds:g} seconds")
+        raise unanswered(seconds)
     return task.result()
+
+
+def unanswered(seconds: float) -> DatabaseUnavailableError:
+    """The error that tells of an answer that did not come within ``seconds``."""
+    return DatabaseUnavailableError(f"the database did not answer in {seconds:g} seconds")
 
 
 def _ended(task: asyncio.Future[Any]) -> None:

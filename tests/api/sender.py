@@ -43,7 +43,7 @@ async def main() -> None:
         spool=Path(spool),
         batch_seconds=0.002,
         batch_records_max=20,
-        spool_after_seconds=0.05,
+        spool_after_seconds=0.3,
         retry=RetryPolicy(first_seconds=0.01, pause_seconds_max=0.05),
         close_seconds=0.5,
     ) as client:

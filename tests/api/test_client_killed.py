@@ -100,7 +100,7 @@ async def test_a_service_that_is_away_for_a_while_gets_all_in_the_end(service, r
         key,
         spool=tmp_path / "spool",
         batch_seconds=0.01,
-        spool_after_seconds=0.05,
+        spool_after_seconds=0.3,
         retry=FAST,
     ) as client:
 

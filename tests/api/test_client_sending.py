@@ -27,7 +27,7 @@ from trafficlog.errors import InvalidValueError, KeyMissingError, ScopeMissingEr
 
 def client(service: FlakyService, **options) -> Client:
     """A client of ``service`` that does not wait long."""
-    given = {"retry": FAST, "batch_seconds": 0.01, "spool_after_seconds": 0.05}
+    given = {"retry": FAST, "batch_seconds": 0.01, "spool_after_seconds": 0.5}
     return Client(service.url, "secret", **given | options)
 
 
@@ -175,6 +175,44 @@ async def test_leaving_keeps_what_is_under_way(flaky, tmp_path):
         await until(lambda: len(flaky.requests) > 1)
     with pytest.raises(ClientClosedError):
         await sent
+
+
+async def test_a_service_that_is_silent_holds_send_up_no_longer_than_one_that_is_away(tmp_path):
+    """It takes the connection and the request, and never answers: the record is in the spool."""
+    loop = asyncio.get_running_loop()
+    lines = []
+
+    async def keep_silent(reader, writer):
+        lines.append(writer)
+        with suppress(ConnectionError):
+            while await reader.read(2**16):
+                pass
+
+    silent = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    given = {"spool_after_seconds": 0.3, "request_seconds": 60, "close_seconds": 0.1}
+    async with Client(url, "secret", spool=tmp_path, **given) as sending:
+        began = loop.time()
+        assert await send_all(sending, records(3)) == [Outcome.SPOOLED] * 3
+        assert 0.2 < loop.time() - began < 2.0
+        assert sending.figures.service_away
+        # From the spool they are sent by a request that may take its time.
+        await until(lambda: len(lines) == 2)
+    silent.close()
+    for each in lines:
+        each.close()
+
+
+async def test_a_slow_answer_out_of_the_spool_is_waited_for(flaky, tmp_path):
+    """``request_seconds`` bound a request there, or a slow service would never get any."""
+    flaky.script = ["sleep"] * 2
+    async with client(flaky, spool=tmp_path, spool_after_seconds=0.2) as sending:
+        assert await sending.send({"id": "a"}) == Outcome.SPOOLED
+        async with asyncio.timeout(10):
+            await sending.flush()
+        assert sending.figures.requests == 1
+    assert len(flaky.requests) == 2
+    assert set(flaky.stored) == {"a"}
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -10,6 +10,10 @@ from trafficlog.store.keys import Keys
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
 HISTORY = "/v1/accounts/acme/history"
+SESSIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND application_name = 'trafficlog_{}'"
+)
 
 
 @pytest.mark.service_config(message_chars_max=10)
@@ -79,6 +83,11 @@ async def test_a_transaction_has_so_many_records(service):
                 return "trafficlog_ingest_waiting_records 41.0" in text
 
             await until(all_wait)
+            # Another writer, if there was one, would wait as well by then.
+            waiting = SESSIONS.format("ingest") + " AND wait_event_type = 'Lock'"
+            await until(lambda: connection.fetchval(waiting))
+            assert await all_wait()
+            assert await connection.fetchval(waiting) == 1
         assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 5
         groups = await connection.fetch(
             "SELECT count(*) AS size FROM traffic_record GROUP BY xmin::text ORDER BY size"
@@ -101,6 +110,9 @@ async def test_few_connections_serve_many_clients(service):
     )
     assert {status for status, _ in answers} == {200}
     assert len(await ids(service, customer)) == 21
+    async with superuser(service) as connection:
+        # The service has one, and the test another.
+        assert await connection.fetchval(SESSIONS.format("customer")) == 2
 
 
 @pytest.mark.service_config(hold_days_max=1)

@@ -105,6 +105,18 @@ async def test_many_wrong_keys_at_once_are_no_way_around(service):
     assert (statuses.count(401), statuses.count(429)) == (5, 45)
 
 
+@pytest.mark.service_config(wrong_keys_per_minute_max=20)
+async def test_right_keys_on_many_connections_at_once_are_no_guesses(service):
+    """One key that is new here, then as many different ones: each is served, and costs nothing."""
+    key = await service.key("customer", "acme")
+    keys = await asyncio.gather(*(service.key("customer", "acme") for _ in range(100)))
+    for given in ([key] * 100, keys):
+        answers = await asyncio.gather(*(service.call("GET", HISTORY, each) for each in given))
+        assert [status for status, _ in answers] == [200] * 100
+    wrong = await asyncio.gather(*(service.call("GET", HISTORY, f"tl_wrong{n}") for n in range(25)))
+    assert [status for status, _ in wrong].count(401) == 20
+
+
 @pytest.mark.service_config(wrong_keys_per_minute_max=1, trusted_proxies=1)
 async def test_behind_a_proxy_the_client_counts(service):
     """Two clients of one proxy do not share a limit; what a client itself claims does not count."""

@@ -122,6 +122,7 @@ async def test_a_body_that_never_ends_is_answered_when_the_service_stops(databas
         await _refuses(parts.port)
         lines[0][1].write(body[10:])
         answers = [await reader.read() for reader, _ in lines]
+        assert time.monotonic() - began < 5
         assert await running.process.wait() == 0
         assert time.monotonic() - began < 20
         for _, writer in lines:
@@ -132,6 +133,33 @@ async def test_a_body_that_never_ends_is_answered_when_the_service_stops(databas
     assert b'"code":"stopping"' in answers[1]
     assert b"Retry-After: 1" in answers[1]
     assert all(b"connection: close" in answer.lower() for answer in answers)
+
+
+async def test_what_does_not_end_holds_the_end_up_for_so_long_only(database):
+    """After TRAFFICLOG_SHUTDOWN_SECONDS_MAX a request is cut off, and a lock is not waited for.
+
+    A record that was not acknowledged is not stored either, and the process ends with 0.
+    """
+    env = TIME_TRAVEL | {"TRAFFICLOG_SHUTDOWN_SECONDS_MAX": "2"}
+    where = ("--database-url", database)
+    admin = await asyncpg.connect(database)
+    async with server(*where, "--listen", "127.0.0.1:0", env=env) as running:
+        made = await trafficlog("key", "create", "--scope", "ingest", "--json", *where)
+        headers = {"Authorization": f"Bearer {made.json['key']}"}
+        async with aiohttp.ClientSession(running.url, headers=headers) as http, admin.transaction():
+            await admin.execute("LOCK TABLE trafficlog.traffic_record IN SHARE MODE")
+            asked = asyncio.create_task(http.post("/v1/records", json=[record("m1")]))
+            await _waits_for_lock(admin)
+            began = time.monotonic()
+            running.process.send_signal(signal.SIGTERM)
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await asked
+            assert 1.5 < time.monotonic() - began < 10
+            async with asyncio.timeout(15):
+                assert await running.process.wait() == 0
+    stored = await admin.fetchval("SELECT count(*) FROM trafficlog.traffic_record")
+    await admin.close()
+    assert stored == 0
 
 
 async def test_a_port_that_is_taken_is_told(database):

@@ -103,7 +103,8 @@ async def test_workers_share_a_port_and_are_replaced_without_a_failed_request(da
                 clients.callback(writer.close)
                 await until_true(lambda n=number: sum(shares(pid, port)) == n)
             assert min(shares(pid, port)) >= 3, shares(pid, port)
-        async with Load(running.url, ingest, workers=12) as load:
+        # More connections at once than wrong keys are let: a new worker knows none.
+        async with Load(running.url, ingest, workers=100) as load:
             await load.progress(100)
             before = workers_of(pid)
             for _ in range(2):
@@ -218,6 +219,49 @@ async def test_workers_that_cannot_start_end_the_service_with_their_reason():
     assert done.code == 3
     assert "cannot be reached" in done.err
     assert "Traceback" not in done.err
+
+
+async def test_idle_connections_hold_a_replacement_up_for_so_long_only(database):
+    """Each worker that is replaced waits TRAFFICLOG_DRAIN_SECONDS_MAX for them, and closes them."""
+    where = ("--database-url", database, "--listen", "127.0.0.1:0", "--workers", "2")
+    async with server(*where, env=FAST | {"TRAFFICLOG_DRAIN_SECONDS_MAX": "1"}) as running:
+        pid, port = running.process.pid, urlsplit(running.url).port
+        await until_true(lambda: len(workers_of(pid)) == 2)
+        await until(lambda: one_each(pid, port))
+        old = workers_of(pid)
+        await until_true(lambda: shares(pid, port) == [0, 0])
+        lines = []
+        for number in (1, 2):
+            lines.append(await asyncio.open_connection("127.0.0.1", port))
+            await until_true(lambda n=number: sum(shares(pid, port)) == n)
+        assert shares(pid, port) == [1, 1]
+        os.kill(pid, signal.SIGHUP)
+        # By default each would wait for 10 seconds.
+        await until_true(lambda: replaced(pid, old), seconds=19)
+        for reader, writer in lines:
+            assert await reader.read() == b""
+            writer.close()
+
+
+async def test_a_worker_that_is_not_ready_in_time_did_not_start():
+    """After TRAFFICLOG_WORKER_START_SECONDS_MAX it is ended, and that is told.
+
+    Here the database never answers.
+    """
+    lines = []
+    silent = await asyncio.start_server(lambda _, writer: lines.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with asyncio.timeout(30):
+        done = await trafficlog(
+            *("serve", "--workers", "2", "--listen", "127.0.0.1:0"),
+            *("--database-url", f"postgresql://postgres@127.0.0.1:{port}/none?sslmode=disable"),
+            env={"TRAFFICLOG_WORKER_START_SECONDS_MAX": "2"},
+        )
+    silent.close()
+    for each in lines:
+        each.close()
+    assert done.code == 1
+    assert "worker_not_ready" in done.err
 
 
 async def until_true(condition, seconds: float = 30) -> None:

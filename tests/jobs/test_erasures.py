@@ -456,14 +456,20 @@ async def test_receipts_are_kept_for_a_time_and_repeats_for_a_shorter_one(stock)
     running = await start(stock, SMS)
     seen = "SELECT erasure_id, repeat_key IS NULL AS forgotten FROM erasure"
 
-    async def rows_at(at):
-        async with Retention(stock.dsn, config()) as retention:
+    async def rows_at(at, **settings):
+        async with Retention(stock.dsn, config(**settings)) as retention:
             await retention.erasing.forget(at)
         return {r["erasure_id"]: r["forgotten"] for r in await stock.admin.fetch(seen)}
 
+    hours = {"erasure_repeat_hours": 12}
+    assert await rows_at(NOW + 12 * HOUR - TICK, **hours) == {done.id: False, running.id: True}
+    assert await rows_at(NOW + 12 * HOUR, **hours) == {done.id: True, running.id: True}
+    await stock.admin.execute("UPDATE erasure SET repeat_key = 'k1' WHERE erasure_id = $1", done.id)
     assert await rows_at(NOW + 24 * HOUR - TICK) == {done.id: False, running.id: True}
     assert await rows_at(NOW + 24 * HOUR) == {done.id: True, running.id: True}
     assert await rows_at(NOW + 1095 * DAY - TICK) == {done.id: True, running.id: True}
+    days = {"erasure_receipt_days": 2000}
+    assert await rows_at(NOW + 2000 * DAY - TICK, **days) == {done.id: True, running.id: True}
     assert await rows_at(NOW + 1095 * DAY) == {running.id: True}
 
 

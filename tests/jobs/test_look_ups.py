@@ -106,7 +106,8 @@ async def test_a_build_that_waits_and_dies_is_begun_anew_by_the_next_run(stock, 
             with pytest.raises((DatabaseUnavailableError, asyncpg.PostgresError)):
                 await run
         else:
-            result = await run
+            async with asyncio.timeout(20):
+                result = await run
             # The others would have waited for the same transaction.
             assert len(result.failures) == 1
             assert "sealing of" in result.failures[0]

@@ -172,6 +172,8 @@ async def test_each_round_sums_up_what_was_used(stock):
         await rounds.jobs.run_round(retention)
     assert await stock.admin.fetchval("SELECT count(*) FROM usage_delta") == 0
     assert await stock.admin.fetchval("SELECT sum(records)::int FROM usage_statistic") == 3
+    transactions = "SELECT count(DISTINCT xmin::text) FROM usage_statistic"
+    assert await stock.admin.fetchval(transactions) == 3
     assert rounds.value("job_last_success_timestamp_seconds", job="usage") == START.timestamp()
 
 

@@ -46,6 +46,8 @@ async def test_every_row_is_looked_at_once(stock, blocks):
     done, total = told[-1]
     assert done == total > 10
     assert [d for d, _ in told] == sorted(d for d, _ in told)
+    if blocks == 1:
+        assert {d for d, _ in told} == set(range(total + 1))
 
 
 async def test_rows_are_looked_at_only_when_that_is_asked_for(stock):

@@ -10,9 +10,11 @@ from msgspec.structs import replace
 from tests.serving import utc
 from tests.sql.roles import as_role
 from tests.store.helpers import NOW, report
+from trafficlog.config import Config
 from trafficlog.errors import InvalidValueError, NotFoundError
 from trafficlog.selector import Selector
 from trafficlog.store.access_log import AccessLog
+from trafficlog.store.database import Database
 from trafficlog.store.disclosures import DisclosureRequest, Disclosures, LegalPosition
 from trafficlog.store.retention import Retention
 
@@ -194,6 +196,12 @@ async def test_a_window_may_be_as_long_as_the_setting_says(store):
     request = asked(account="acme", created_from=start, created_to=start + 31 * DAY)
     await store.write(report("m1"))
     assert await ids(store, request) == ["m1"]
+    async with Database(store.dsn, Config(disclosure_days_max=2)) as database:
+        given = {"by": "key:officer", "now": NOW, "limit": 1}
+        window = {"account": "acme", "created_to": start + 2 * DAY}
+        await Disclosures(database).page(asked(created_from=start, **window), **given)
+        with pytest.raises(InvalidValueError, match="at most 2 days"):
+            await Disclosures(database).page(asked(created_from=start - TICK, **window), **given)
 
 
 DISCLOSE = (

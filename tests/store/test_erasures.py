@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from tests.sql.roles import as_role
-from tests.store.helpers import NOW, report
+from tests.store.helpers import NOW, opened, report
 from trafficlog.errors import NotFoundError
 from trafficlog.store.erasures import Erasures, Wanted
 from trafficlog.store.history_list import HistoryFilter
@@ -21,6 +21,15 @@ async def two(store):
         erasure = await erasures.start(key, Wanted(HistoryFilter(sender="Acme")), NOW)
         made.append((key, erasure.id))
     return erasures, made
+
+
+async def test_an_erasure_tells_how_long_backups_are_kept(database):
+    """As the setting was when it was accepted."""
+    async with opened(database, backup_days=7) as store:
+        await store.write(report("m1"))
+        erasures, key = Erasures(store.database, b"secret" * 6), await store.account_key("acme")
+        erasure = await erasures.start(key, Wanted(None), NOW)
+        assert (await erasures.get(key, erasure.id)).backup_days == 7
 
 
 async def test_a_customers_connection_sees_and_cancels_its_own_erasures_alone(store, two):

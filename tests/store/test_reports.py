@@ -240,6 +240,8 @@ async def test_accounts_are_taken_in_steps_and_kept_apart(database):
     async with opened(database, report_accounts_max=2) as store:
         await store.write(*(october(f"m{n}", account=f"a{n}", parts=n) for n in range(5)))
         assert await run(store, ENDED) == 5
+        transactions = "SELECT count(DISTINCT xmin::text) FROM monthly_report"
+        assert await store.superuser.fetchval(transactions) == 3
         for n in range(5):
             found = await read(store, account=f"a{n}")
             assert (found.account, found.total.parts) == (f"a{n}", n)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from aiohttp import web
 
 from trafficlog.api.app import make_app
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from trafficlog.cli.sharing import Leaving, Shared
     from trafficlog.clock import Clock
     from trafficlog.config import Config
+
+log = structlog.get_logger()
+
+# How long stopping waits for the writing of what nobody waits for any more.
+REST_SECONDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ async def service(
             on_flush=metrics.ingest_flush_seconds.observe,
         )
         buffer.start()
-        stack.push_async_callback(buffer.close)
+        stack.push_async_callback(_write_rest, buffer, database)
         door = Door(config, metrics)
         services = await _services(
             database, config, clock, metrics, writer, buffer, door, certificates
@@ -147,7 +153,10 @@ async def service(
         add_compat46elks(app, services)
         add_dashboard(app, services)
         add_operator_page(app, services)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=config.shutdown_seconds_max)
+        # It waits so long for an answer, and as long again once it has stopped reading.
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=config.shutdown_seconds_max / 2
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
@@ -175,6 +184,21 @@ async def _close(listener: Listener, services: Services, leaving: Leaving | None
     services.bodies.close(seconds)
     # A moment more, for the answers to those that were late.
     await services.door.bodies_come(seconds + 1)
+
+
+async def _write_rest(buffer: IngestBuffer[Batch, Outcome], database: Database) -> None:
+    """Writes what nobody waits for any more, if the database takes it soon.
+
+    All that was acknowledged is on disk by now: what is left was answered 503, or its client
+    is gone. A database that hangs is not waited for on its account.
+    """
+    writing = asyncio.create_task(buffer.close())
+    done, _ = await asyncio.wait({writing}, timeout=REST_SECONDS)
+    if not done:
+        log.warning("records_left_unacknowledged")
+        database.break_off()
+        writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
 
 
 async def _services(

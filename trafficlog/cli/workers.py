@@ -244,7 +244,11 @@ class Workers:
             await process.stdin.drain()
             async with asyncio.timeout(self._config.worker_start_seconds_max):
                 return await process.stdout.readline() or None
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
+            return None
+        except TimeoutError:
+            # It waits for something, and cannot say so itself.
+            log.error("worker_not_ready", seconds=self._config.worker_start_seconds_max)
             return None
 
     async def _watch(self, worker: Worker) -> None:

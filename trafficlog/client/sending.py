@@ -57,7 +57,8 @@ class Client:
     ``spool``: a directory of this client alone for records that the service
         cannot take now; without one, ``send`` waits, and raises after
         ``retry.give_up_after_seconds``. ``spool_bytes_max`` bounds it, and
-        ``spool_after_seconds`` is how long a batch is tried before it goes there.
+        ``spool_after_seconds`` is how long a batch is tried before it goes there, also
+        when the service is silent; a request out of the spool may take ``request_seconds``.
     ``batch_records_max``, ``batch_bytes_max``, ``batch_seconds``: a request goes
         out when it has so many records or bytes of JSON, or when its oldest
         record is so old; and ``requests_max`` are under way at once.
@@ -102,6 +103,7 @@ class Client:
                 raise InvalidValueError(name, value, "must be at least 1")
         self._retry = retry or RetryPolicy()
         self._spool_retry = replace(self._retry, give_up_after_seconds=None)
+        self._spool_after_seconds = None if spool is None else spool_after_seconds
         if spool is not None:
             self._retry = replace(self._retry, give_up_after_seconds=spool_after_seconds)
         self._poster = Poster(
@@ -259,8 +261,10 @@ class Client:
             await self._keep(batch, None)
             return
         try:
-            answer = await self._poster.post_lines(batch.lines, self._retry)
-        except ServiceUnreachableError as error:
+            # A try that is cut off may have been stored, and comes again out of the spool.
+            async with asyncio.timeout(self._spool_after_seconds):
+                answer = await self._poster.post_lines(batch.lines, self._retry)
+        except (ServiceUnreachableError, TimeoutError) as error:
             self._note(away=True)
             await self._keep(batch, error)
         except TrafficlogError as error:

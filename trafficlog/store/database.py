@@ -206,9 +206,13 @@ class Database:
     async def __aexit__(self, *exc: object) -> None:
         if exc[0] is not None:
             # Something broke: connections in use are not waited for.
-            for pool in self._pools.values():
-                pool.terminate()
+            self.break_off()
         await self._stack.aclose()
+
+    def break_off(self) -> None:
+        """Ends every connection at once, whatever it is used for."""
+        for pool in self._pools.values():
+            pool.terminate()
 
     def _options(self, role: str) -> dict[str, Any]:
         settings = server_settings(role, self.config)
