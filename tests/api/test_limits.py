@@ -135,3 +135,18 @@ async def test_a_hold_has_so_many_days(service):
     )
     assert status == 201
     assert headers["Location"].startswith("/v1/holds/")
+
+
+@pytest.mark.service_config(answer_seconds_max=1)
+async def test_an_answer_takes_so_many_seconds_at_the_most(service):
+    """Of records that are not on disk by then the gateway is told to send them again."""
+    ingest = await service.key("ingest")
+    assert (await service.post(ingest, service.record("m0")))[0] == 200
+    async with superuser(service) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE traffic_record IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(3):
+            problem = await refused(
+                service, 503, "POST", "/v1/records", ingest, json=[service.record("m1")]
+            )
+    assert problem["code"] == "database_unavailable"
+    assert "in 1 seconds" in problem["detail"]
