@@ -30,9 +30,12 @@ ORDINARY_USER = f"trafficlog-test-{os.getpid()}"
 
 # Says "ready" when the server runs, and stops it when standard input ends.
 HOLDER = """
+import signal
 import sys
 from pathlib import Path
 from trafficlog import postgres
+# Whoever runs the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with postgres.running(Path(sys.argv[1])) as server:
     print("ready", server.dsn, flush=True)
     sys.stdin.read()
@@ -369,7 +372,7 @@ def test_an_interrupted_start_takes_its_server_down(data_dir: Path, hold) -> Non
     holder = hold(wait=False)
     wait_until(lambda: postmaster_pid(data_dir))
     holder.send_signal(signal.SIGINT)
-    holder.wait()
+    holder.wait(timeout=60)
     wait_until(lambda: not is_running(data_dir))
 
 
