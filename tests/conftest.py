@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tests.serving import Service, serving_as_marked
 from trafficlog import postgres
@@ -35,6 +36,10 @@ FAST = {
     "shared_buffers": "128MB",
     "autovacuum_naptime": "10s",
 }
+
+# How fast a machine is that runs the tests is no fault of what they test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _numbers = itertools.count(1)
 

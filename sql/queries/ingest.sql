@@ -12,7 +12,7 @@ WITH added AS (
 )
 SELECT settings_in_force();
 
--- name: store_few(epoch, account_keys, created, traffic_hours, history_hours, delivered, durations, parts, costs, kinds, directions, statuses, withheld, ids, senders, recipients, ips, user_agents, owners, tags, messages)$
+-- name: store_few(epoch, account_keys, created, traffic_hours, history_hours, delivered, durations, parts, costs, kinds, directions, statuses, omitted, ids, senders, recipients, ips, user_agents, owners, tags, messages)$
 -- Stores and counts records not seen before if the settings are those of an epoch; says which epoch's they are.
 -- The lists are array literals, with instants as microseconds since 1970. The lock is held, and the
 -- epoch read, before the first row is made.
@@ -26,7 +26,7 @@ WITH in_force AS MATERIALIZED (
         :traffic_hours::text::integer[], :history_hours::text::integer[],
         :delivered::text::bigint[], :durations::text::integer[], :parts::text::integer[],
         :costs::text::integer[], :kinds::text::smallint[], :directions::text::smallint[],
-        :statuses::text::smallint[], :withheld::text::smallint[], :ids::text::text[],
+        :statuses::text::smallint[], :omitted::text::smallint[], :ids::text::text[],
         :senders::text::text[], :recipients::text::text[], :ips::text::text[],
         :user_agents::text::text[], :owners::text::text[], :tags::text::text[],
         :messages::text::text[]

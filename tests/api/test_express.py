@@ -466,8 +466,7 @@ def of_kind(service, key: str, kind: str, number: int) -> tuple[bytes, int]:
 )
 @settings(
     max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 async def test_however_requests_are_cut_each_is_answered_in_its_turn(service, kinds, cuts, pauses):
     """Requests of all kinds, one behind the other, cut anywhere: none is taken for two or lost."""

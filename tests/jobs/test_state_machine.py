@@ -636,7 +636,6 @@ ONE = c.Ingest((c.Sent("a", "m1", 0),))
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )

@@ -28,7 +28,7 @@ from trafficlog.store.expiry import (
     per_account,
     traffic_expiry,
 )
-from trafficlog.store.kept import Kept, history_hours, hours_of_ends, traffic_hours
+from trafficlog.store.kept import Terms
 from trafficlog.store.settings import KnownAccount
 from trafficlog.table import ReportTable
 
@@ -76,16 +76,16 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
         each.replace(minute=0, second=0, microsecond=0) for each in expected if each
     }
     # Told one by one they are the same.
-    kept_by = [Kept.of(known[r.account], NOW) for r in reports]
-    for found, hours in (
-        (gone_at, traffic_hours(reports, policies)),
-        (kept_until, history_hours(reports, kept_by)),
+    terms = Terms.of(reports, known, policies, NOW)
+    for data_class, found, hours in (
+        (DataClass.TRAFFIC, gone_at, terms.traffic_hours),
+        (DataClass.HISTORY, kept_until, terms.history_hours),
     ):
         assert column(found) == [
             None if kept is None else r.created + timedelta(hours=kept)
             for r, kept in zip(reports, hours, strict=True)
         ]
-        assert hours_of_ends([micros(r.created) for r in reports], hours) == hours_of(found)
+        assert terms.partitions()[data_class] == hours_of(found)
     kept = history_batch(sheet, per_account(sheet, [a.key for a in accounts]), kept_until)
     stored = [each for each in expected if each]
     assert kept.column("expires_at").to_pylist() == sorted(stored)

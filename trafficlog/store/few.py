@@ -10,14 +10,12 @@ so from there on COPY is the better road).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from trafficlog.errors import StaleSettingsError
 from trafficlog.queries import queries
-from trafficlog.retention import DataClass
-from trafficlog.store.arrays import array_of_numbers, arrays_of
-from trafficlog.store.expiry import micros
-from trafficlog.store.kept import Kept, history_hours, hours_of_ends, traffic_hours
+from trafficlog.store.arrays import arrays_of
+from trafficlog.store.kept import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +24,16 @@ if TYPE_CHECKING:
     import asyncpg
 
     from trafficlog.records import Report
+    from trafficlog.retention import DataClass
     from trafficlog.store.settings import SettingsCache
 
 
 @dataclass(frozen=True, slots=True)
 class FewRoad:
     """A few records not seen before, as the arrays that the statement takes."""
+
+    # Which is a transaction by itself.
+    is_one_statement: ClassVar = True
 
     epoch: int
     arrays: dict[str, str]
@@ -40,30 +42,8 @@ class FewRoad:
     @classmethod
     def of(cls, reports: Sequence[Report], settings: SettingsCache, now: datetime) -> Self:
         """Reports, one or more, whose accounts are known, by the settings of the present epoch."""
-        accounts = {
-            name: Kept.of(settings.accounts[name], now) for name in {r.account for r in reports}
-        }
-        kept = [accounts[r.account] for r in reports]
-        created = [micros(r.created) for r in reports]
-        of_traffic = traffic_hours(reports, settings.policies)
-        of_history = history_hours(reports, kept)
-        arrays = arrays_of(reports) | {
-            "account_keys": array_of_numbers([k.key for k in kept]),
-            "created": array_of_numbers(created),
-            "traffic_hours": array_of_numbers(of_traffic),
-            "history_hours": array_of_numbers(of_history),
-            "withheld": array_of_numbers(
-                [k.omitted_of(r) for k, r in zip(kept, reports, strict=True)]
-            ),
-        }
-        return cls(
-            settings.epoch,
-            arrays,
-            {
-                DataClass.TRAFFIC: hours_of_ends(created, of_traffic),
-                DataClass.HISTORY: hours_of_ends(created, of_history),
-            },
-        )
+        terms = Terms.of(reports, settings.accounts, settings.policies, now)
+        return cls(settings.epoch, arrays_of(reports) | terms.arrays(), terms.partitions())
 
     def is_of(self, epoch: int) -> bool:
         """Whether they are as the settings of this epoch have them."""

@@ -155,32 +155,22 @@ class RecordWriter:
         await self.settings.ensure_accounts(named, now)
         first = await self._first_road(batches, known, now)
         # No other task runs from here to the end of the encoding: it is all of one epoch.
-        if not first.is_of(self.settings.epoch):
+        if first and not first.is_of(self.settings.epoch):
             raise StaleSettingsError
         folded = fold(later, {name: self.settings.accounts[name].withheld for name in named})
         several = [len(f.reports) > 1 for f in folded]
-        merged_of = [f.merged for f in folded]
-        second = LaterRoad.of(merged_of, self.settings, now, several) if folded else None
-        for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
-            hours = {
-                hour for road in (first, second) if road for hour in road.partitions[data_class]
-            }
-            made = self._made.setdefault(data_class, set())
-            if not hours <= made:
-                await self.ensure_partitions(data_class, hours)
-                made |= hours
+        second = None
+        if folded:
+            second = LaterRoad.of([f.merged for f in folded], self.settings, now, several)
+        roads = [road for road in (first, second) if road]
+        await self._ensure_made(roads)
         debug = await self._debug_rows(batches, now)
-        has_new = isinstance(first, FewRoad) or bool(first.pieces)
-        # One statement is a transaction by itself.
-        alone = (
-            not debug
-            and not any(several)
-            and (not has_new if second else isinstance(first, FewRoad))
-        )
+        is_one_statement = len(roads) == 1 and roads[0].is_one_statement
+        alone = is_one_statement and not debug and not any(several)
         within = given_up_when_silent if alone else transaction
         merged = None
         async with self._database.ingest() as connection, within(connection):
-            if has_new or not second:
+            if first:
                 await first.write(connection)
             if second:
                 merged = await second.write(connection)
@@ -191,8 +181,12 @@ class RecordWriter:
 
     async def _first_road(
         self, batches: Sequence[Batch], known: set[str], now: datetime
-    ) -> FirstRoad | FewRoad:
-        """What has none of the known ids: as it was prepared, or encoded now."""
+    ) -> FirstRoad | FewRoad | None:
+        """What has none of the known ids, as it was prepared, or encoded now.
+
+        None if all have one. Of no reports at all the road is empty, and still makes sure of the
+        settings.
+        """
         pieces: list[Piece] = []
         loose: list[Report] = []
         for batch in batches:
@@ -200,6 +194,8 @@ class RecordWriter:
                 pieces += batch.pieces
             else:
                 loose += [r for r in batch.reports if r.id not in known] if known else batch.reports
+        if known and not pieces and not loose:
+            return None
         if not pieces and 0 < len(loose) <= FEW_MAX:
             await self.settings.ensure_accounts({r.account for r in loose}, now)
             return FewRoad.of(loose, self.settings, now)
@@ -238,6 +234,15 @@ class RecordWriter:
                 )
             )
         return found | {row["id"] for row in stored}
+
+    async def _ensure_made(self, roads: Sequence[FirstRoad | FewRoad | LaterRoad]) -> None:
+        """Makes the partitions that are missing for what is about to be written."""
+        for data_class in (DataClass.TRAFFIC, DataClass.HISTORY):
+            made = self._made.setdefault(data_class, set())
+            hours = {hour for road in roads for hour in road.partitions[data_class]}
+            if not hours <= made:
+                await self.ensure_partitions(data_class, hours)
+                made |= hours
 
     async def ensure_partitions(self, data_class: DataClass, expiries: Iterable[datetime]) -> None:
         """Makes the partitions that rows with these expiries need and that are missing."""

@@ -5,14 +5,16 @@ For a few records that is quicker than by the column, as ``expiry`` does it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from trafficlog.retention import DataClass, HistoryDays
-from trafficlog.store.expiry import DAY_HOURS, HOUR, instant
+from trafficlog.store.arrays import array_of_numbers
+from trafficlog.store.expiry import DAY_HOURS, HOUR, instant, micros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trafficlog.records import Report
     from trafficlog.retention import PolicyBook
@@ -50,7 +52,59 @@ class Kept(NamedTuple):
         return self.withheld if report.dontlog is None else self.withheld | report.withheld
 
 
-def traffic_hours(reports: Sequence[Report], policies: PolicyBook) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long each of some reports is kept, and what of it.
+
+    ``created`` is in microseconds since 1970; ``history_hours`` is None where history is to keep
+    nothing.
+    """
+
+    kept: list[Kept]
+    created: list[int]
+    traffic_hours: list[int]
+    history_hours: list[int | None]
+    omitted: list[int]
+
+    @classmethod
+    def of(
+        cls,
+        reports: Sequence[Report],
+        accounts: Mapping[str, KnownAccount],
+        policies: PolicyBook,
+        now: datetime,
+    ) -> Self:
+        """By the policies and the present settings of the accounts, which are known."""
+        of_account = {name: Kept.of(accounts[name], now) for name in {r.account for r in reports}}
+        kept = [of_account[r.account] for r in reports]
+        pairs = list(zip(kept, reports, strict=True))
+        return cls(
+            kept,
+            [micros(r.created) for r in reports],
+            _traffic_hours(reports, policies),
+            [k.hours if r.created > k.after else None for k, r in pairs],
+            [k.omitted_of(r) for k, r in pairs],
+        )
+
+    def arrays(self) -> dict[str, str]:
+        """What a statement is told of it."""
+        return {
+            "account_keys": array_of_numbers([k.key for k in self.kept]),
+            "created": array_of_numbers(self.created),
+            "traffic_hours": array_of_numbers(self.traffic_hours),
+            "history_hours": array_of_numbers(self.history_hours),
+            "omitted": array_of_numbers(self.omitted),
+        }
+
+    def partitions(self) -> dict[DataClass, set[datetime]]:
+        """The hours in which the rows expire, by table."""
+        return {
+            DataClass.TRAFFIC: _hours_of_ends(self.created, self.traffic_hours),
+            DataClass.HISTORY: _hours_of_ends(self.created, self.history_hours),
+        }
+
+
+def _traffic_hours(reports: Sequence[Report], policies: PolicyBook) -> list[int]:
     """For how long each legal record is kept: by the policy it was created under."""
     if not policies.has_changed(DataClass.TRAFFIC):
         [policy] = policies.of(DataClass.TRAFFIC)
@@ -60,12 +114,7 @@ def traffic_hours(reports: Sequence[Report], policies: PolicyBook) -> list[int]:
     ]
 
 
-def history_hours(reports: Sequence[Report], kept: Sequence[Kept]) -> list[int | None]:
-    """For how long history keeps each; None where there is to be none."""
-    return [k.hours if r.created > k.after else None for k, r in zip(kept, reports, strict=True)]
-
-
-def hours_of_ends(began: Sequence[int], kept_hours: Sequence[int | None]) -> set[datetime]:
+def _hours_of_ends(began: Sequence[int], kept_hours: Sequence[int | None]) -> set[datetime]:
     """The hours in which something ends that began at an instant and is kept for so many."""
     pairs = zip(began, kept_hours, strict=True)
     ends = {at // HOUR + hours for at, hours in pairs if hours is not None}

@@ -7,7 +7,7 @@ between the first look at them and the last.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from trafficlog.errors import StaleSettingsError, TrafficlogError
 from trafficlog.queries import queries
@@ -76,6 +76,8 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class FirstRoad:
     """Records not seen before: pieces of one epoch, and the hours of the expiries in them."""
+
+    is_one_statement: ClassVar = False
 
     epoch: int
     pieces: Sequence[Piece]
