@@ -70,6 +70,10 @@ def array_of_texts(values: Sequence[str | None]) -> str:
     """
     if _says_nothing(values):
         return "{}"
+    # That of JSON serves too, and is made quickest, where no control character is escaped in it.
+    listed = orjson.dumps(values).decode()
+    if "\\" not in listed or "\\" not in listed.replace("\\\\", "").replace('\\"', ""):
+        return f"{{{listed[1:-1]}}}"
     # One text, in which NUL stands between two and a surrogate, which is no character, for none.
     joined = "\0".join([_NONE if value is None else value for value in values])
     if joined.count("\0") != len(values) - 1:
