@@ -37,8 +37,13 @@ FAST = {
     "autovacuum_naptime": "10s",
 }
 
-# How fast a machine is that runs the tests is no fault of what they test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How fast a machine is that runs the tests is no fault of what they test. What a test is given, a
+# store or a service, serves all of its examples.
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("untimed")
 
 _numbers = itertools.count(1)

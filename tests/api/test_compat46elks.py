@@ -478,7 +478,7 @@ async def test_a_search_that_takes_too_long_tells_where_to_go_on(client, service
 
 
 @given(IDS, IDS, st.integers(0, 10**12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_place_is_read_back_and_sorts_as_it_should(one, other, ticks):
     """What ``next`` tells is the place that it was made of, and text order is the list's order."""
     at = datetime(2026, 1, 1, tzinfo=UTC) + ticks * TICK

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import history, post_lines, raw, superuser, until
@@ -464,10 +464,7 @@ def of_kind(service, key: str, kind: str, number: int) -> tuple[bytes, int]:
     cuts=st.lists(st.floats(0, 1), max_size=6),
     pauses=st.lists(st.sampled_from((0, 0, 0.002, 0.07)), min_size=7, max_size=7),
 )
-@settings(
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=60)
 async def test_however_requests_are_cut_each_is_answered_in_its_turn(service, kinds, cuts, pauses):
     """Requests of all kinds, one behind the other, cut anywhere: none is taken for two or lost."""
     key = await _key_of(service)

@@ -84,7 +84,7 @@ def head_of(fields) -> bytes:
     fields=heads,
     body=st.binary(max_size=12),
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_the_framework_sees_the_same_request(host, fields, body):
     """When a head passes as plain, the framework finds its fields, and its body just as long."""
     length = ("Content-Length", str(len(body)), "\r\n")

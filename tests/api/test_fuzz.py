@@ -23,7 +23,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 import zstandard
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import send, superuser
@@ -41,10 +41,6 @@ pytestmark = [
     pytest.mark.service_config(body_decoded_bytes_max=2**20, refusal_chars_max=200),
 ]
 TIMES = int(os.environ.get("TRAFFICLOG_FUZZ_TIMES", "1"))
-FUZZ = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 # Any text, half surrogates and NUL included, as JSON can say them.
 TEXTS = st.text(st.characters(codec=None), max_size=80)
 LEAVES = (
@@ -131,7 +127,7 @@ CONTENTS = st.tuples(
 POSTED_TO = st.sampled_from(["/v1/records", "/v1/records", "/v1/debug-logs"])
 
 
-@settings(FUZZ, max_examples=800 * TIMES)
+@settings(max_examples=800 * TIMES)
 @given(CONTENTS, TYPES, POSTED_TO)
 async def test_no_body_or_header_makes_the_service_fail(inspected, contents, kind, path):
     """Bodies, types and encodings of all sorts, whole, damaged or bombs: a 2xx or a 4xx."""
@@ -160,7 +156,7 @@ async def test_odd_parameters_of_a_media_type_do_not_matter(service, parameters)
         assert status == expected, answer
 
 
-@settings(FUZZ, max_examples=200 * TIMES)
+@settings(max_examples=200 * TIMES)
 @given(
     st.dictionaries(
         st.sampled_from([each.name for each in PAGE_PARAMETERS]),
@@ -180,7 +176,7 @@ async def test_no_query_makes_the_service_fail(inspected, query, record):
     assert status < 500, (record, answer)
 
 
-@settings(FUZZ, max_examples=200 * TIMES)
+@settings(max_examples=200 * TIMES)
 @given(VALUES | st.dictionaries(st.sampled_from(OBJECT_FIELDS), VALUES, max_size=6))
 async def test_no_object_makes_the_service_fail(inspected, value):
     """Settings and holds of all sorts: taken, or a 4xx."""
@@ -199,7 +195,7 @@ METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPT
 SCOPES = st.sampled_from(["ingest", "customer", "operator", "officer", "metrics"])
 
 
-@settings(FUZZ, max_examples=200 * TIMES)
+@settings(max_examples=200 * TIMES)
 @given(
     st.sampled_from(ROUTES),
     METHODS | st.none(),
@@ -269,7 +265,7 @@ REQUESTS = st.tuples(REQUEST_LINES, st.lists(HEAD_LINES, max_size=6), st.binary(
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
-@settings(FUZZ, max_examples=200 * TIMES)
+@settings(max_examples=200 * TIMES)
 @given(st.lists(REQUESTS, min_size=1, max_size=3), st.booleans())
 async def test_no_bytes_make_the_service_fail(inspected, requests, cut):
     """Bytes that are hardly HTTP, one request behind the other, or cut: 4xx, or no answer."""
@@ -437,7 +433,7 @@ def drawn_requests(count):
     """So many bodies, each with its type, its encoding and where it goes."""
     found = []
 
-    @settings(FUZZ, max_examples=count * min(TIMES, 10), database=None, phases=[Phase.generate])
+    @settings(max_examples=count * min(TIMES, 10), database=None, phases=[Phase.generate])
     @given(CONTENTS, TYPES, POSTED_TO)
     def draw(contents, kind, path):
         content, encoding = contents

@@ -115,7 +115,7 @@ def test_messages_and_calls_live_as_they_do():
     assert all((each["account"], each["to"]) in received for each in replies)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**63), st.floats(0.5, 100.0), st.integers(1, 1000))
 def test_the_service_takes_all_but_the_bad_ones(seed, seconds, accounts):
     """By the service's own rules: every other report is right, and no bad one is."""

@@ -89,7 +89,7 @@ def test_garbage_is_never_read_as_records(garbage, batches):
     assert read_frames(garbage).frames == ()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.one_of(LINES, st.just("reopen"), st.just("drain")), max_size=12),
     st.data(),

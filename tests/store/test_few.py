@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, report
@@ -142,7 +142,7 @@ async def test_a_partition_that_is_missing_is_made(store):
         max_size=8,
     )
 )
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 async def test_an_array_of_texts_is_read_as_it_was_written(store, texts):
     """Quotes, commas, braces, backslashes, NULL as a word: each stays what it is."""
     read = await store.superuser.fetchval("SELECT $1::text::text[]", array_of_texts(texts))

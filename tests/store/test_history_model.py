@@ -4,7 +4,7 @@ import itertools
 from datetime import timedelta
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, report
@@ -83,11 +83,7 @@ async def happen(store, history, account, model, what, how):
             model.gone_up_to, model.days = max(model.gone_up_to, after), how
 
 
-@settings(
-    max_examples=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=50)
 @given(
     first=st.lists(records, min_size=3, max_size=25),
     between=st.lists(happenings, max_size=8),

@@ -3,7 +3,7 @@
 import itertools
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, at, counted, report
@@ -68,11 +68,7 @@ def rows_without_keys(rows):
     return [{name: value for name, value in row.items() if name != "account_key"} for row in rows]
 
 
-@settings(
-    max_examples=120,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=120)
 @given(arrivals())
 async def test_any_order_and_grouping_ends_in_the_same_rows(store, case):
     """Any permutation, repetition and grouping of reports gives the rows of their true order.
@@ -97,11 +93,7 @@ async def test_any_order_and_grouping_ends_in_the_same_rows(store, case):
         assert len(mine) == len(identities)
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=60)
 @given(arrivals())
 async def test_each_record_is_accepted_exactly_once(store, case):
     """However its reports arrive, a record is counted as new once."""
@@ -114,11 +106,7 @@ async def test_each_record_is_accepted_exactly_once(store, case):
     assert accepted == len({(r["record_id"], r["created"]) for r in reports})
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=100)
 @given(arrivals())
 async def test_what_each_batch_is_told_does_not_depend_on_its_company(store, case):
     """Accepted, updated, duplicate: as if each report had come by itself, in the same order."""

@@ -5,7 +5,7 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.helpers import NOW, at, opened, report
@@ -87,9 +87,7 @@ async def test_two_processes_make_one_partition_between_them(database):
         assert len(await one.traffic()) == len(await one.history()) == 40
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.timedeltas(min_value=timedelta(days=-59), max_value=timedelta(minutes=10)),
