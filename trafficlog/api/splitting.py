@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from trafficlog.errors import BatchTooLargeError, BodyUnreadableError, MediaTypeUnsupportedError
-from trafficlog.reading import steps
+from trafficlog.reading import lines_in, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,8 +47,8 @@ def in_steps(content_type: str, body: bytes, records_max: int) -> Steps:
         what ``split`` raises.
     """
     if content_type in NDJSON_TYPES:
-        lines = body.count(b"\n") + (not body.endswith(b"\n"))
-        if lines <= records_max and body.strip():
+        lines = lines_in(body) + (not body.endswith(b"\n"))
+        if lines <= records_max and body and not body.isspace():
             return Steps(lines, steps(body, PARSE_STEP_BYTES, PARSE_STEP_LINES_MAX))
     items = split(content_type, body, records_max)
     return Steps(

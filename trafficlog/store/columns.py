@@ -8,6 +8,8 @@ are here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -15,9 +17,11 @@ import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
 from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES, withheld_bits
+from trafficlog.store.expiry import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from trafficlog.table import ReportTable
 
@@ -83,9 +87,6 @@ class Sheet:
     def of(cls, table: ReportTable) -> Sheet:
         """What the reports say."""
         lists: dict[str, Sequence[Any]] = {
-            "created_at": table.created,
-            "updated_at": table.updated,
-            "delivered_at": table.delivered,
             "duration": table.duration,
             "parts": table.parts,
             "cost": table.cost,
@@ -102,11 +103,17 @@ class Sheet:
             "tags": table.tags,
             "message": table.message,
         }
-        accounts = pa.array(table.account, pa.string()).dictionary_encode()
+        places: dict[str, int] = {}
+        account_index = [places.setdefault(account, len(places)) for account in table.account]
         return cls(
-            {name: pa.array(values, _TYPES[name]) for name, values in lists.items()},
-            accounts.dictionary.to_pylist(),
-            accounts.indices,
+            {
+                "created_at": instants(table.created),
+                "updated_at": instants(table.updated),
+                "delivered_at": instants(table.delivered),
+            }
+            | {name: pa.array(values, _TYPES[name]) for name, values in lists.items()},
+            list(places),
+            pa.array(account_index, pa.int32()),
         )
 
     def __len__(self) -> int:
@@ -127,6 +134,15 @@ class Sheet:
         of_each = pa.array(of_accounts, pa.int16()).take(self.account_index)
         withheld = pc.bit_wise_or(self.columns["withheld"], of_each)
         return replace(self, columns=self.columns | {"withheld": withheld})
+
+
+def instants(values: Sequence[datetime | None]) -> pa.Array:
+    """A column of aware instants."""
+    if values.count(None) == len(values):
+        return pa.nulls(len(values), INSTANT)
+    # Of a datetime Arrow asks its time zone, which takes four times as long (measured: 0.25 us).
+    since = [None if value is None else value - EPOCH for value in values]
+    return pa.array(since, pa.duration("us")).view(INSTANT)
 
 
 def arrow(schema: pa.Schema, columns: Arrays) -> pa.RecordBatch:
@@ -150,8 +166,9 @@ def history_batch(sheet: Sheet, account_key: pa.Array, expires_at: pa.Array) -> 
     """
     columns = sheet.columns | {"account_key": account_key, "expires_at": expires_at.view(INSTANT)}
     withheld = columns["withheld"]
-    if pc.max(withheld).as_py():
-        for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
+    bits = reduce(or_, pc.unique(withheld).to_pylist(), 0)
+    for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
+        if bits & bit:
             columns[name] = without(columns[name], withheld, bit)
     batch = arrow(HISTORY, columns)
     order = pc.sort_indices(expires_at)  # nulls stand last
@@ -173,9 +190,10 @@ def encoded(schema: pa.Schema, batch: pa.RecordBatch) -> bytes:
     """The rows of a batch as they stand in that format, between its header and its end."""
     encoder = ArrowToPostgresBinaryEncoder(schema)
     encoder.write_header()
+    rows: bytes = encoder.write_batch(batch)
     # What the encoder holds back comes with the end, which is for all parts together.
-    rows: bytes = encoder.write_batch(batch) + encoder.finish()
-    return rows.removesuffix(_END)
+    held_back: bytes = encoder.finish()
+    return rows + held_back.removesuffix(_END)
 
 
 def framed(parts: Sequence[bytes]) -> list[bytes]:
