@@ -199,7 +199,7 @@ def _are_messages(texts: Sequence[str], chars_max: int) -> bool:
 
 
 def _not_all(
-    all_are: Callable[[Sequence[str]], bool], is_one: Callable[[str], bool], column: Sequence[str]
+    all_are: Callable[[Sequence[str]], bool], is_one: Callable[[str], object], column: Sequence[str]
 ) -> set[int]:
     """The values that are not ``is_one``, of a column whose values are mostly different."""
     if all_are(column):

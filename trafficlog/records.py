@@ -7,7 +7,7 @@ the same ``(account, created, id)`` are one record. What a single value may be s
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec reads the types of a report
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, NewType
 
 import msgspec
@@ -23,7 +23,9 @@ from trafficlog.values import (
     USER_AGENT_CHARS_MAX,
     check_message,
     check_text,
+    is_ipv4,
     is_name,
+    is_plain_address,
     normal_address,
     normal_instant,
     normal_ip,
@@ -183,10 +185,9 @@ def parse_report(raw: bytes | memoryview, limits: Limits) -> Report:
     """
     try:
         report = _decoder.decode(raw)
-        named = is_name(report.id) and is_name(report.account)
     except _UNREADABLE:
-        named = False
-    if not named:
+        raise _fault(raw) from None
+    if not is_name(report.id) or not is_name(report.account):
         raise _fault(raw)
     check(report, limits)
     return report
@@ -198,8 +199,11 @@ def check(report: Report, limits: Limits) -> None:
     Raises:
         InvalidValueError: naming the first field that is not acceptable.
     """
+    # What is plainly normal, as nearly all is, is not asked about further.
     latest = limits.now + AHEAD_MAX
-    report.created = created = normal_instant("created", report.created, latest)
+    created = report.created
+    if created.tzinfo is not UTC or created > latest:
+        report.created = created = normal_instant("created", created, latest)
     if created <= limits.created_after:
         raise InvalidValueError(
             "created",
@@ -212,14 +216,23 @@ def check(report: Report, limits: Limits) -> None:
         report.updated = normal_instant("updated", report.updated, latest)
     if report.delivered is not None:
         report.delivered = normal_instant("delivered", report.delivered, latest)
-    report.sender = normal_address("from", report.sender)
-    report.recipient = normal_address("to", report.recipient)
+    if not is_plain_address(report.sender):
+        report.sender = normal_address("from", report.sender)
+    if not is_plain_address(report.recipient):
+        report.recipient = normal_address("to", report.recipient)
     if not is_status_of(report.kind, report.status):
         raise InvalidValueError(
             "status", report.status, f"is not a status of a {report.kind}", reason_code="not_in_set"
         )
-    if report.ip is not None:
+    if report.ip is not None and not is_ipv4(report.ip):
         report.ip = normal_ip(report.ip)
+    _check_texts(report, limits)
+    if limits.policies is not None:
+        _check_kept(created, limits.policies, limits.now)
+
+
+def _check_texts(report: Report, limits: Limits) -> None:
+    """Refuses texts that are too long, or cannot be printed or stored."""
     if report.user_agent is not None:
         check_text("user_agent", report.user_agent, 0, USER_AGENT_CHARS_MAX)
     if report.owner is not None:
@@ -229,8 +242,6 @@ def check(report: Report, limits: Limits) -> None:
             check_text("tags", tag, 1, ADDRESS_CHARS_MAX)
     if report.message is not None:
         check_message(report.message, limits.message_chars_max)
-    if limits.policies is not None:
-        _check_kept(created, limits.policies, limits.now)
 
 
 def _check_kept(created: datetime, policies: PolicyBook, now: datetime) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
 
 from trafficlog.retention import DataClass, HistoryDays
 from trafficlog.store.arrays import array_of_numbers
@@ -24,7 +26,7 @@ AN_HOUR: Final = timedelta(hours=1)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True, gc=False):
     """What of an account's records goes into history: those created later than ``after``.
 
     ``hours`` is for how long; ``hours_min`` and ``hours_max`` for how long any may be kept that
@@ -98,9 +100,10 @@ class Terms:
 
     def partitions(self) -> dict[DataClass, set[datetime]]:
         """The hours in which the rows expire, by table."""
+        began = [at // HOUR for at in self.created]
         return {
-            DataClass.TRAFFIC: _hours_of_ends(self.created, self.traffic_hours),
-            DataClass.HISTORY: _hours_of_ends(self.created, self.history_hours),
+            DataClass.TRAFFIC: _ends(began, self.traffic_hours),
+            DataClass.HISTORY: _ends(began, self.history_hours),
         }
 
 
@@ -114,8 +117,7 @@ def _traffic_hours(reports: Sequence[Report], policies: PolicyBook) -> list[int]
     ]
 
 
-def _hours_of_ends(began: Sequence[int], kept_hours: Sequence[int | None]) -> set[datetime]:
-    """The hours in which something ends that began at an instant and is kept for so many."""
+def _ends(began: Sequence[int], kept_hours: Sequence[int | None]) -> set[datetime]:
+    """In which hours ends what began in one, counted since 1970, and is kept for so many."""
     pairs = zip(began, kept_hours, strict=True)
-    ends = {at // HOUR + hours for at, hours in pairs if hours is not None}
-    return {instant(end * HOUR) for end in ends}
+    return {instant(end * HOUR) for end in {at + hours for at, hours in pairs if hours is not None}}
