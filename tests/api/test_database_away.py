@@ -12,6 +12,7 @@ import pytest
 from tests.api.helpers import ids, send, until
 from tests.conftest import administer
 from tests.serving import serving, utc
+from tests.waiting import waiting_sessions
 
 NOW = utc("2026-11-21T12:00:00Z")
 FILE = ".s.PGSQL.5432"
@@ -118,13 +119,7 @@ async def test_a_line_cut_while_writing_is_no_answer_of_success(database, server
                 await blocker.execute("LOCK TABLE trafficlog.traffic_record")
                 waiting = asyncio.create_task(service.post(keys[0], service.record("m1")))
 
-                async def waits():
-                    return await blocker.fetchval(
-                        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                        " AND application_name = 'trafficlog_ingest'"
-                    )
-
-                await until(waits)
+                await until(lambda: waiting_sessions(blocker, "trafficlog_ingest"))
                 await line.cut()
                 status, problem = await waiting
                 assert (status, problem["code"]) == (503, "database_unavailable")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.api.helpers import history, post_lines, raw, superuser, until
 from tests.api.test_framing import KNOWN_NAMES
 from tests.serving import serving, utc
+from tests.waiting import waiting_sessions
 from trafficlog.api import express_connection
 from trafficlog.api.express import BODY_BYTES_MAX, Express
 from trafficlog.api.express_connection import BEHIND_BYTES_MAX, ExpressConnection
@@ -356,7 +357,7 @@ async def test_answers_keep_their_order(service, taken):
         async with connection.transaction():
             await connection.execute("LOCK TABLE traffic_record IN EXCLUSIVE MODE")
             writer.write(request(key, line_of(service, "m0"), "X-Request-Id: r0"))
-            await until(lambda: _waits(connection))
+            await until(lambda: waiting_sessions(connection, "trafficlog_ingest"))
             assert taken[-1] is True
             for number in range(1, 300):
                 sent = request(key, line_of(service, f"m{number}"), f"X-Request-Id: r{number}")
@@ -411,7 +412,7 @@ async def test_a_silent_connection_is_closed(service, taken):
         async with connection.transaction():
             await connection.execute("LOCK TABLE traffic_record IN EXCLUSIVE MODE")
             writer.write(request(key, line_of(service, "m1")))
-            await until(lambda: _waits(connection))
+            await until(lambda: waiting_sessions(connection, "trafficlog_ingest"))
             await asyncio.sleep(1.5)
         assert (await answer(reader))[0] == 200
         began = asyncio.get_running_loop().time()
@@ -502,11 +503,3 @@ async def _refuses(service) -> bool:
             return False
     except OSError:
         return True
-
-
-async def _waits(connection) -> bool:
-    """Whether a writer waits for a lock in this database."""
-    return await connection.fetchval(
-        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = 'trafficlog_ingest' AND wait_event_type = 'Lock'"
-    )

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.api.helpers import ids, refused, send, superuser, until
+from tests.waiting import waiting_sessions
 from trafficlog.store.keys import Keys
 
 pytestmark = pytest.mark.service_now("2026-11-21T12:00:00Z")
@@ -84,10 +85,9 @@ async def test_a_transaction_has_so_many_records(service):
 
             await until(all_wait)
             # Another writer, if there was one, would wait as well by then.
-            waiting = SESSIONS.format("ingest") + " AND wait_event_type = 'Lock'"
-            await until(lambda: connection.fetchval(waiting))
+            await until(lambda: waiting_sessions(connection, "trafficlog_ingest"))
             assert await all_wait()
-            assert await connection.fetchval(waiting) == 1
+            assert await waiting_sessions(connection, "trafficlog_ingest") == 1
         assert [status for status, _ in await asyncio.gather(*requests)] == [200] * 5
         groups = await connection.fetch(
             "SELECT count(*) AS size FROM traffic_record GROUP BY xmin::text ORDER BY size"

@@ -18,6 +18,7 @@ import pytest
 from tests.cli.process import TIME_TRAVEL, server, start_server, trafficlog
 from tests.jobs.stock import until
 from tests.records import GOOD
+from tests.waiting import waiting_sessions
 
 
 @pytest.fixture
@@ -174,11 +175,7 @@ async def test_a_port_that_is_taken_is_told(database):
 
 async def _waits_for_lock(admin: asyncpg.Connection) -> None:
     """Waits until the service's transaction waits for a lock."""
-    query = (
-        "SELECT bool_or(wait_event_type = 'Lock') FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name = 'trafficlog_ingest'"
-    )
-    await until(lambda: admin.fetchval(query))
+    await until(lambda: waiting_sessions(admin, "trafficlog_ingest"))
 
 
 async def _refuses(port: int | None) -> None:

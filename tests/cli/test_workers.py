@@ -19,6 +19,7 @@ from tests.cli.process import TIME_TRAVEL, server, start_server, trafficlog
 from tests.cli.test_serve import record
 from tests.faults.load import Load, assert_all_there_once
 from tests.jobs.stock import until
+from tests.waiting import waiting_sessions
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="needs /proc to see workers"
@@ -186,10 +187,6 @@ async def test_workers_answer_what_is_in_flight_before_they_stop(database):
                 for _ in range(6):
                     ask()
                 polls = itertools.count(1)
-                query = (
-                    "SELECT count(*) >= 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                    " AND datname = current_database()"
-                )
 
                 async def two_wait():
                     # All of them may have come to one worker, which writes them together, and
@@ -197,7 +194,7 @@ async def test_workers_answer_what_is_in_flight_before_they_stop(database):
                     if next(polls) % 50 == 0:
                         for _ in asked[:]:
                             ask()
-                    return await admin.fetchval(query)
+                    return await waiting_sessions(admin, "trafficlog_ingest") >= 2
 
                 await until(two_wait)
                 running.process.send_signal(signal.SIGTERM)

@@ -18,6 +18,7 @@ from tests.faults.load import START, MixedLoad, assert_all_there_once, without_h
 from tests.faults.test_embedded_postgres import postmaster_pid
 from tests.jobs.stock import until
 from tests.serving import serving
+from tests.waiting import waiting_sessions
 from trafficlog.store import database as connections
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ async def reader_in_a_transaction(service, key) -> AsyncIterator[asyncio.Task]:
         async with admin.transaction():
             await admin.execute("LOCK TABLE trafficlog.history_record IN ACCESS EXCLUSIVE MODE")
             reading = asyncio.create_task(timed(service, key, "a0"))
-            waits = (
-                "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()"
-                " AND application_name = 'trafficlog_customer' AND wait_event_type = 'Lock'"
-            )
-            await until(lambda: admin.fetchval(waits))
+            await until(lambda: waiting_sessions(admin, "trafficlog_customer"))
             yield reading
     finally:
         await admin.close()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.api.helpers import history, send
 from tests.jobs.stock import until
+from tests.waiting import waiting_sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,12 +61,7 @@ async def test_records_of_a_locked_day_wait_a_bounded_time_and_others_are_stored
     # Sixty days and the rest of the day after the record.
     async with locked(service.dsn, "2027-01-20") as admin:
         waiting = asyncio.create_task(post("m1"))
-        await until(
-            lambda: admin.fetchval(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND application_name = 'trafficlog_ingest'"
-            )
-        )
+        await until(lambda: waiting_sessions(admin, "trafficlog_ingest"))
         # A writer waits with the locked day's record, and another writes meanwhile.
         for number in range(1, 4):
             status, *_, seconds = await post(f"y{number}", created=yesterday)
