@@ -21,6 +21,7 @@ from tests.jobs.stock import (
     report,
     until,
 )
+from tests.waiting import waiting_sessions
 from trafficlog.errors import NotFoundError
 from trafficlog.partitions import Bounds
 from trafficlog.queries import queries
@@ -55,7 +56,7 @@ class Drop:
 
     async def waits(self) -> None:
         """Returns when the drop's session waits for a lock."""
-        await until(lambda: waiting(self.stock, "trafficlog_retention"))
+        await until(lambda: waiting_sessions(self.stock.admin, "trafficlog_retention"))
 
     async def assert_kept(self, *ids: str) -> None:
         """The table is gone; exactly these rows of it are copied, and the ledger says how many."""
@@ -65,14 +66,9 @@ class Drop:
         assert (entry["rows"], entry["held"]) == (3, len(ids))
 
 
-async def waiting(stock, role: str, sessions: int = 1) -> bool:
-    """Whether so many sessions of a role wait for a lock."""
-    return await stock.admin.fetchval(
-        "SELECT count(*) >= $2 FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = $1 AND wait_event_type = 'Lock'",
-        role,
-        sessions,
-    )
+async def two_wait(stock) -> bool:
+    """Whether two placements wait for a lock."""
+    return await waiting_sessions(stock.admin, "trafficlog_operator") >= 2
 
 
 @asynccontextmanager
@@ -136,7 +132,7 @@ async def test_a_hold_placed_during_the_last_transaction_is_acknowledged_after_i
         await last.start()
         assert await drop.finish() == 0
         place = placing(stock, Selector(account="b"))
-        await until(lambda: waiting(stock, "trafficlog_operator"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_operator"))
         assert not place.done()
         if end == "committed":
             await last.commit()
@@ -184,7 +180,7 @@ async def test_two_holds_placed_at_once_are_both_in_force_for_the_drop(stock):
             placing(stock, Selector(account="b")),
             placing(stock, Selector(ip="192.0.2.1")),
         ]
-        await until(lambda: waiting(stock, "trafficlog_operator", 2))
+        await until(lambda: two_wait(stock))
         await last.rollback()
         await asyncio.gather(*both)
         assert await drop.finish() == 2
@@ -262,7 +258,7 @@ async def test_a_hold_is_not_prolonged_while_what_it_kept_is_being_destroyed(sto
                 hold.id, hold.ends_at + DAY, by="test", now=hold.ends_at - TICK
             )
         )
-        await until(lambda: waiting(stock, "trafficlog_operator"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_operator"))
         assert not extending.done()
         await destroying.execute("COMMIT")
     with pytest.raises(NotFoundError):
@@ -280,7 +276,7 @@ async def test_a_hold_prolonged_just_before_its_end_keeps_what_it_kept(stock):
         destroying = asyncio.create_task(
             queries.destroy_released(retention.connection, at=hold.ends_at, rows_max=10)
         )
-        await until(lambda: waiting(stock, "trafficlog_retention"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_retention"))
         await operator.execute("COMMIT")
         assert await destroying == 0
     assert len(await stock.held()) == 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.jobs.stock import DAY, HOUR, START, TICK, config, report, until
+from tests.waiting import waiting_sessions
 from trafficlog.queries import queries
 from trafficlog.retention import AHEAD_MAX, HistoryDays
 from trafficlog.selector import Selector
@@ -34,15 +35,6 @@ PATIENT = config(lock_timeout_ms=20_000)
 EVERYTHING = Wanted(None)
 
 
-async def waits(stock, role: str) -> bool:
-    """Whether a session of a role waits for a lock."""
-    return await stock.admin.fetchval(
-        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = $1 AND wait_event_type = 'Lock'",
-        role,
-    )
-
-
 @asynccontextmanager
 async def being_written(
     stock, *reports: Report, now=NOW
@@ -56,7 +48,7 @@ async def being_written(
     async with stock.transaction("LOCK TABLE debug_log IN EXCLUSIVE MODE") as locker:
         line = DebugLine(now, "info", "test", "with them", "acme")
         writing = asyncio.create_task(stock.writer.write([Batch(list(reports), [line])], now))
-        await until(lambda: waits(stock, "trafficlog_ingest"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_ingest"))
 
         async def commit() -> None:
             await locker.execute("COMMIT")
@@ -93,7 +85,7 @@ async def test_a_report_merged_while_a_move_takes_its_record_is_in_the_held_copy
         await until(retention.lead)
         async with being_written(stock, late, now=now) as commit:
             moving = asyncio.create_task(retention.move(now, guard_clock=False))
-            await until(lambda: waits(stock, "trafficlog_retention"))
+            await until(lambda: waiting_sessions(stock.admin, "trafficlog_retention"))
             await commit()
         assert (await moving).failures == []
     assert "m1" not in await stock.ids("history_record")
@@ -111,7 +103,7 @@ async def test_a_report_merged_while_a_setting_takes_its_record_is_in_the_held_c
         changing = asyncio.create_task(
             Accounts(stock.database).change(key, HistoryDays(90), now=START, by="test")
         )
-        await until(lambda: waits(stock, "trafficlog_operator"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_operator"))
         await commit()
         await changing
     assert await stock.ids("history_record") == []
@@ -132,7 +124,7 @@ async def test_what_is_replaced_while_it_is_completed_is_in_the_held_copy(stock,
             putting, id="callback", content=b"second", account_key=key, now=START
         )
         completing = asyncio.create_task(transit.complete("callback", START))
-        await until(lambda: waits(stock, "trafficlog_ingest"))
+        await until(lambda: waiting_sessions(stock.admin, "trafficlog_ingest"))
         await putting.execute("COMMIT")
         await completing
     held = await stock.admin.fetch("SELECT record_id, content ->> 'content' AS c FROM held_record")
