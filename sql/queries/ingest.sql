@@ -15,24 +15,35 @@ SELECT settings_in_force();
 -- name: store_few(epoch, account_keys, created, traffic_hours, history_hours, delivered, durations, parts, costs, kinds, directions, statuses, omitted, ids, senders, recipients, ips, user_agents, owners, tags, messages)$
 -- Stores and counts records not seen before if the settings are those of an epoch; says which epoch's they are.
 -- The lists are array literals, with instants as microseconds since 1970. The lock is held, and the
--- epoch read, before the first row is made.
+-- epoch read, before the first row is made. Arrays are unnested side by side in a list of columns, which
+-- makes rows at once; in FROM each of them would be a table of its own first.
 WITH in_force AS MATERIALIZED (
     SELECT settings_in_force() AS epoch
 ), given AS MATERIALIZED (
     SELECT g.*, 'epoch'::timestamptz + created * interval '1 microsecond' AS created_at,
            'epoch'::timestamptz + delivered * interval '1 microsecond' AS delivered_at
-    FROM in_force, unnest(
-        :account_keys::text::bigint[], :created::text::bigint[],
-        :traffic_hours::text::integer[], :history_hours::text::integer[],
-        :delivered::text::bigint[], :durations::text::integer[], :parts::text::integer[],
-        :costs::text::integer[], :kinds::text::smallint[], :directions::text::smallint[],
-        :statuses::text::smallint[], :omitted::text::smallint[], :ids::text::text[],
-        :senders::text::text[], :recipients::text::text[], :ips::text::text[],
-        :user_agents::text::text[], :owners::text::text[], :tags::text::text[],
-        :messages::text::text[]
-    ) AS g (account_key, created, traffic_hours, history_hours, delivered, duration, parts, cost,
-            kind, direction, status, withheld, id, sender, recipient, ip, user_agent, owner, tags,
-            message)
+    FROM in_force CROSS JOIN LATERAL (
+        SELECT unnest(:account_keys::text::bigint[]) AS account_key,
+               unnest(:created::text::bigint[]) AS created,
+               unnest(:traffic_hours::text::integer[]) AS traffic_hours,
+               unnest(:history_hours::text::integer[]) AS history_hours,
+               unnest(:delivered::text::bigint[]) AS delivered,
+               unnest(:durations::text::integer[]) AS duration,
+               unnest(:parts::text::integer[]) AS parts,
+               unnest(:costs::text::integer[]) AS cost,
+               unnest(:kinds::text::smallint[]) AS kind,
+               unnest(:directions::text::smallint[]) AS direction,
+               unnest(:statuses::text::smallint[]) AS status,
+               unnest(:omitted::text::smallint[]) AS withheld,
+               unnest(:ids::text::text[]) AS id,
+               unnest(:senders::text::text[]) AS sender,
+               unnest(:recipients::text::text[]) AS recipient,
+               unnest(:ips::text::text[]) AS ip,
+               unnest(:user_agents::text::text[]) AS user_agent,
+               unnest(:owners::text::text[]) AS owner,
+               unnest(:tags::text::text[]) AS tags,
+               unnest(:messages::text::text[]) AS message
+    ) g
     WHERE in_force.epoch = :epoch
 ), legal AS (
     INSERT INTO traffic_record (created_at, expires_at, account_key, duration,
@@ -116,7 +127,7 @@ CROSS JOIN LATERAL (
 -- It says which epoch's they are, and of the reports by ordinal which made a record and which told a
 -- known one something. The lists are array literals, with instants as microseconds since 1970.
 SELECT * FROM store_later(:epoch, ARRAY(
-    SELECT (ordinal - 1, account_key, created_at,
+    SELECT (ordinal, account_key, created_at,
             'epoch'::timestamptz + updated * interval '1 microsecond',
             'epoch'::timestamptz + delivered * interval '1 microsecond',
             created_at + make_interval(hours => traffic_hours),
@@ -128,20 +139,34 @@ SELECT * FROM store_later(:epoch, ARRAY(
             CASE WHEN tags IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)) END,
             CASE WHEN omitted & 1 = 0 THEN message END,
             several)::later_report
-    FROM unnest(
-        :created::text::bigint[], :updated::text::bigint[], :delivered::text::bigint[],
-        :traffic_hours::text::integer[], :history_hours::text::integer[],
-        :history_hours_min::text::integer[], :history_hours_max::text::integer[],
-        :account_keys::text::bigint[], :durations::text::integer[], :parts::text::integer[],
-        :costs::text::integer[], :kinds::text::smallint[], :directions::text::smallint[],
-        :statuses::text::smallint[], :withheld::text::smallint[], :omitted::text::smallint[],
-        :ids::text::text[], :senders::text::text[], :recipients::text::text[], :ips::text::text[],
-        :user_agents::text::text[], :owners::text::text[], :tags::text::text[],
-        :messages::text::text[], :several::text::boolean[]
-    ) WITH ORDINALITY AS g (created, updated, delivered, traffic_hours, history_hours,
-            history_hours_min, history_hours_max, account_key, duration, parts, cost, kind,
-            direction, status, withheld, omitted, id, sender, recipient, ip, user_agent, owner, tags,
-            message, several, ordinal)
+    FROM (
+        SELECT generate_subscripts(:created::text::bigint[], 1) - 1 AS ordinal,
+               unnest(:created::text::bigint[]) AS created,
+               unnest(:updated::text::bigint[]) AS updated,
+               unnest(:delivered::text::bigint[]) AS delivered,
+               unnest(:traffic_hours::text::integer[]) AS traffic_hours,
+               unnest(:history_hours::text::integer[]) AS history_hours,
+               unnest(:history_hours_min::text::integer[]) AS history_hours_min,
+               unnest(:history_hours_max::text::integer[]) AS history_hours_max,
+               unnest(:account_keys::text::bigint[]) AS account_key,
+               unnest(:durations::text::integer[]) AS duration,
+               unnest(:parts::text::integer[]) AS parts,
+               unnest(:costs::text::integer[]) AS cost,
+               unnest(:kinds::text::smallint[]) AS kind,
+               unnest(:directions::text::smallint[]) AS direction,
+               unnest(:statuses::text::smallint[]) AS status,
+               unnest(:withheld::text::smallint[]) AS withheld,
+               unnest(:omitted::text::smallint[]) AS omitted,
+               unnest(:ids::text::text[]) AS id,
+               unnest(:senders::text::text[]) AS sender,
+               unnest(:recipients::text::text[]) AS recipient,
+               unnest(:ips::text::text[]) AS ip,
+               unnest(:user_agents::text::text[]) AS user_agent,
+               unnest(:owners::text::text[]) AS owner,
+               unnest(:tags::text::text[]) AS tags,
+               unnest(:messages::text::text[]) AS message,
+               unnest(:several::text::boolean[]) AS several
+    ) g
     CROSS JOIN LATERAL (SELECT 'epoch'::timestamptz + created * interval '1 microsecond') c (created_at)
 ), :traffic_from::timestamptz, :traffic_to::timestamptz,
    :history_from::timestamptz[], :history_to::timestamptz[]);
