@@ -96,7 +96,8 @@ class Report:
 
     def all_roads(self) -> list[Road]:
         """Every road, in the order of the tables."""
-        at_size = (self.at_size.stocked, self.at_size.empty, self.at_size.updates)
+        there = self.at_size
+        at_size = (there.stocked, there.empty, there.between, there.updates)
         return [*self.roads.roads.values(), *at_size]
 
     def caution(self) -> str | None:

@@ -4,7 +4,8 @@ Two databases of one server, each with a service of its own, measured in turns. 
 history in 400 daily partitions, evenly, of accounts that keep it for 400 days, and the legal
 records that such traffic leaves in 60 days; its past days are sealed, as the service seals them.
 The empty one is emptied before each measurement. Both take the same lifelike traffic, whose rows
-go into partitions that hold rows already in the one and none in the other.
+go into partitions that hold rows already in the one and none in the other. Later reports come in
+rounds after these: what they leave behind, which new records then fill, is not what a size costs.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class AtSize:
         default_factory=lambda: Road(f"HTTP, into {STOCK_DAYS} filled partitions")
     )
     empty: Road = field(default_factory=lambda: Road("HTTP, into an empty store"))
+    between: Road = field(default_factory=lambda: Road("HTTP, there, between updates"))
     updates: Road = field(
         default_factory=lambda: Road(f"updates, among {STOCK_DAYS} filled partitions")
     )
@@ -92,7 +94,7 @@ class AtSize:
         return [
             Ratio.of("R5", meaning, "≥ 0.9", self.stocked, self.empty),
             Ratio.of(
-                "R4 there", "updates ÷ fresh, both there", "≥ 0.4", self.updates, self.stocked
+                "R4 there", "updates ÷ fresh, both there", "≥ 0.4", self.updates, self.between
             ),
         ]
 
@@ -113,7 +115,7 @@ async def measure_at_size(
     already = await _fill(stocked_dsn, found, step)
     step("sealing past days")
     await _seal(stocked_dsn)
-    job = Job("http", records, 1_000, 8)
+    job, later = Job("http", records, 1_000, 8), Job("updates", records, 1_000, 8)
     async with (
         running(stocked_dsn, postmaster, accounts) as stocked,
         running(empty_dsn, postmaster, accounts) as empty,
@@ -129,11 +131,12 @@ async def measure_at_size(
                 done = await bench.do(job)
                 if number:
                     road.rounds.append(done)
-                if bench is stocked:
-                    step(f"round {number}: updates" if number else "warming up: updates")
-                    done = await bench.do(Job("updates", records, 1_000, 8))
-                    if number:
-                        found.updates.rounds.append(done)
+        for number in range(rounds + 1):
+            for each, road in ((job, found.between), (later, found.updates)):
+                step(f"round {number}: updates" if number else "warming up: updates")
+                done = await stocked.do(each)
+                if number:
+                    road.rounds.append(done)
         step("counting rows")
         found.faults = [
             f"{name}: {fault}"
@@ -153,7 +156,7 @@ async def measure_at_size(
 
 def steps(rounds: int) -> int:
     """How often ``measure_at_size`` calls ``step``."""
-    return 2 + PARTS + 3 * (rounds + 1)
+    return 2 + PARTS + 4 * (rounds + 1)
 
 
 async def _database(server_dsn: str, name: str, accounts: int) -> str:
