@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# From so many records on, a second transaction is worth its price, which is that of about as many
-# records. Measured of ten records a request and 32 connections: 72,000 a second, where 57,000 go
-# when a second one waits for as many as the first one has; of one record it makes no difference.
-CROWD: Final = 32
 # Batches that came within so small a part of the time they may wait are given up together.
 DUE_MOMENTS: Final = 100
 
@@ -65,8 +61,8 @@ class IngestBuffer(Generic[B, O]):
         waiting_max: records that may wait; beyond it, requests are turned away.
         group_max: records written in one transaction.
         writers: transactions under way at once. A second one begins only when as many
-            records wait as the one under way has, or ``crowd``: until then they gather for the
-            next, for each transaction has its price.
+            records wait as the one under way has, or ``crowd``, a tenth of a group: until then
+            they gather for the next, for each transaction has its price.
         answer_seconds_max: how long a request waits for its batch to be on disk.
         patience_seconds: how long a transaction may take before the next writer no longer
             waits for a crowd: whatever holds it up, a lock on one day for example, need not
@@ -82,7 +78,7 @@ class IngestBuffer(Generic[B, O]):
         waiting_max: int,
         group_max: int,
         writers: int,
-        crowd: int = CROWD,
+        crowd: int | None = None,
         answer_seconds_max: float = 30,
         patience_seconds: float = 0.5,
         on_flush: Callable[[float], None] = lambda _: None,
@@ -92,7 +88,7 @@ class IngestBuffer(Generic[B, O]):
         self._waiting_max = waiting_max
         self._group_max = group_max
         self._writers = writers
-        self._crowd = crowd
+        self._crowd = group_max // 10 if crowd is None else crowd
         self._answer_seconds_max = answer_seconds_max
         self._patience_seconds = patience_seconds
         self._on_flush = on_flush
