@@ -15,9 +15,7 @@ Record = dict[str, Any]
 
 # Most customers keep the default; with these a batch meets about ten settings at once.
 HISTORY_DAYS = (90, 90, 90, 90, 30, 90, 7, 14, 60, 90, 120, 180, 365, 730, 1095, None)
-# A gateway posts what it has just made. Spread over minutes, the load of one second would go all over
-# the minutes of load before it, into pages of the indexes long written, as no traffic does.
-CREATED_WITHIN = timedelta(seconds=2)
+CREATED_WITHIN = timedelta(minutes=5)
 
 _KINDS = ("sms", "sms", "sms", "sms", "sms", "sms", "sms", "sms", "mms", "call")
 
@@ -52,7 +50,7 @@ class Traffic:
         self._without_history = {account_id(n) for n in range(accounts) if not history_days(n)}
 
     def lot(self, count: int) -> Lot:
-        """Records never seen before, created within the last seconds, in order of creation."""
+        """Records never seen before, created within the last minutes, in order of creation."""
         draw = self._random
         now = datetime.now(UTC)
         ages = sorted(
