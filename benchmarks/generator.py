@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
-from lifelike import Lot, Traffic
+from lifelike import CREATED_WITHIN, Lot, Traffic
 from sending import AtOnce, Client, Paced, as_syslog, send_lines
 
 from trafficlog.config import Config
@@ -61,7 +61,7 @@ class Job(msgspec.Struct):
 
     ``url`` is that of another server than the one under measurement. With a ``rate``, in records a
     second, requests are sent when they are due, however long those before them take; otherwise
-    each connection sends its next when it has had its answer.
+    each connection sends its next when it has had its answer. ``created_within`` is in seconds.
     """
 
     road: Road
@@ -70,6 +70,7 @@ class Job(msgspec.Struct):
     connections: int
     url: str = ""
     rate: float = 0
+    created_within: float = CREATED_WITHIN.total_seconds()
 
 
 class Done(msgspec.Struct):
@@ -107,7 +108,8 @@ class Generator:
                 raise ValueError("there is nothing yet to report on")
             lot = self._traffic.later(self._last)
         else:
-            lot = self._traffic.lot(job.records // 2 if job.road == "mixed" else job.records)
+            count = job.records // 2 if job.road == "mixed" else job.records
+            lot = self._traffic.lot(count, timedelta(seconds=job.created_within))
         # Records are kept only where they are reported on again: there are many of them.
         if job.road == "http" and not job.url and not job.rate:
             self._last = lot

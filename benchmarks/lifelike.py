@@ -49,13 +49,11 @@ class Traffic:
         self._weights = tail_weights(accounts)
         self._without_history = {account_id(n) for n in range(accounts) if not history_days(n)}
 
-    def lot(self, count: int) -> Lot:
-        """Records never seen before, created within the last minutes, in order of creation."""
+    def lot(self, count: int, within: timedelta = CREATED_WITHIN) -> Lot:
+        """Records never seen before, created ``within`` such a time, in order of creation."""
         draw = self._random
         now = datetime.now(UTC)
-        ages = sorted(
-            (draw.random() * CREATED_WITHIN.total_seconds() for _ in range(count)), reverse=True
-        )
+        ages = sorted((draw.random() * within.total_seconds() for _ in range(count)), reverse=True)
         accounts = draw.choices(self._accounts, cum_weights=self._weights, k=count)
         records = [
             self._record(account, now - timedelta(seconds=age))
