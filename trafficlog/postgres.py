@@ -196,9 +196,9 @@ class _Watcher:
                 self._slow_down()
 
     def _restart(self) -> None:
-        log.error("postgres_died", directory=str(self._cluster.path), pause_seconds=self._pause)
         if time.monotonic() - self._started > STEADY_SECONDS:
             self._pause = 0
+        log.error("postgres_died", directory=str(self._cluster.path), pause_seconds=self._pause)
         if self._pause and self._done.wait(self._pause):
             return
         began = time.monotonic()

@@ -96,18 +96,21 @@ def invoke(*arguments: str, dsn: str, env: dict[str, str] | None = None) -> Done
     return Done(result.exit_code, result.stdout, result.stderr)
 
 
-async def start_server(*arguments: str, env=None, seconds: float = 60) -> Server:
-    """Starts ``trafficlog serve`` and waits until it says where it is."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        "serve",
-        "--json",
-        *arguments,
-        env=environment(env),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
+async def start_server(
+    *arguments: str, env=None, seconds: float = 60, log: Path | None = None
+) -> Server:
+    """Starts ``trafficlog serve``, with its log in a file, and waits until it says where it is."""
+    with (log or Path(os.devnull)).open("wb") as kept:
+        process = await asyncio.create_subprocess_exec(
+            COMMAND,
+            "serve",
+            "--json",
+            *arguments,
+            env=environment(env),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=kept,
+            start_new_session=True,
+        )
     assert process.stdout is not None
     text = ""
     async with asyncio.timeout(seconds):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,6 +22,7 @@ from tests.cli.test_serve import record
 from tests.faults.load import Load, assert_all_there_once
 from tests.jobs.stock import until
 from tests.waiting import waiting_sessions
+from trafficlog.cli.workers import PAUSE_SECONDS
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="needs /proc to see workers"
@@ -167,6 +170,26 @@ async def test_a_worker_that_is_killed_is_started_again_and_its_jobs_taken_over(
     await assert_all_there_once(database, load)
 
 
+async def test_workers_that_die_again_and_again_are_started_after_longer_pauses(database, tmp_path):
+    """Up to the longest there may be, which the log tells."""
+    where = ("--database-url", database, "--listen", "127.0.0.1:0", "--workers", "2")
+    log = tmp_path / "log"
+    env = FAST | {"TRAFFICLOG_RESTART_SECONDS_MAX": "1"}
+    running = await start_server(*where, env=env, log=log)
+    pid = running.process.pid
+    try:
+        for _ in range(3):
+            await until_true(lambda: len(serving(log) & workers_of(pid)) == 2)
+            victim = max(workers_of(pid))
+            os.kill(victim, signal.SIGKILL)
+            await until_true(lambda v=victim: v not in workers_of(pid))
+        await until_true(lambda: len(serving(log) & workers_of(pid)) == 2)
+    finally:
+        await running.stop()
+    pauses = [each["pause_seconds"] for each in said(log) if each["event"] == "worker_died"]
+    assert pauses == [PAUSE_SECONDS, 1, 1]
+
+
 async def test_workers_answer_what_is_in_flight_before_they_stop(database):
     """SIGTERM to the parent: requests that wait for the database are answered, then it exits 0."""
     where = ("--database-url", database, "--listen", "127.0.0.1:0", "--workers", "2")
@@ -269,6 +292,16 @@ async def test_a_worker_that_is_not_ready_in_time_did_not_start():
         each.close()
     assert done.code == 1
     assert "worker_not_ready" in done.err
+
+
+def said(log: Path) -> list[dict[str, Any]]:
+    """What a log says so far."""
+    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if "\n" in line]
+
+
+def serving(log: Path) -> set[int]:
+    """The processes that have told that they serve."""
+    return {each["process"] for each in said(log) if each["event"] == "worker_serves"}
 
 
 async def until_true(condition, seconds: float = 30) -> None:

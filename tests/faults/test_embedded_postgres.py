@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from trafficlog import osuser, postgres
 from trafficlog.cluster import Cluster, command_line, programs
@@ -207,12 +208,21 @@ def test_a_killed_server_recovers_what_was_committed(data_dir: Path) -> None:
 
 
 def test_a_watched_server_that_dies_is_started_again(data_dir: Path) -> None:
-    """Killed, or stopped by somebody else, it is back with its data and the settings it had."""
+    """Killed, or stopped by somebody else, it is back with its data and the settings it had.
+
+    Each time after a longer pause, up to the longest there may be.
+    """
     restarts: list[None] = []
     settings = {"work_mem": "7MB"}
     with (
+        capture_logs() as said,
         postgres.running(data_dir, settings=settings) as server,
-        postgres.watched(server, settings=settings, on_restart=lambda: restarts.append(None)),
+        postgres.watched(
+            server,
+            settings=settings,
+            pause_seconds_max=0.75,
+            on_restart=lambda: restarts.append(None),
+        ),
     ):
         query(server.dsn, "CREATE TABLE kept AS SELECT 1 AS n")
         for number, sent in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGQUIT), start=1):
@@ -224,6 +234,8 @@ def test_a_watched_server_that_dies_is_started_again(data_dir: Path) -> None:
             assert query(server.dsn, "SHOW work_mem") == "7MB"
     assert not is_running(data_dir)
     assert len(restarts) == 3
+    pauses = [each["pause_seconds"] for each in said if each["event"] == "postgres_died"]
+    assert pauses == [0, postgres.PAUSE_SECONDS, 0.75]
 
 
 def test_a_watched_server_that_cannot_start_is_left_when_the_service_stops(data_dir: Path) -> None:

@@ -259,11 +259,16 @@ class Workers:
         sharing.forget(self._directory, str(worker.place))
         if not (worker.leaving or self._stopping):
             self._metrics.worker_exits.inc()
-            log.error("worker_died", process=worker.process.pid, exit_code=code)
             if time.monotonic() - worker.since < STEADY_SECONDS:
                 self._slow_down()
             else:
                 self._pause = 0
+            log.error(
+                "worker_died",
+                process=worker.process.pid,
+                exit_code=code,
+                pause_seconds=self._pause,
+            )
         self._wake.set()
 
     def _patience(self) -> float:
