@@ -46,8 +46,9 @@ log = structlog.get_logger()
 # so many at once.
 PIECE_RECORDS: Final = 500
 PIECE_RECORDS_MAX: Final = 2_000
-# So many in a group are stored by one statement.
-FEW_MAX: Final = 300
+# So many in a group are stored by one statement (measured in requests of 100 on 16 connections:
+# with 300 61,000 records a second, with 1,000 80,000, with 2,000 78,000).
+FEW_MAX: Final = 1_000
 
 
 @dataclass(slots=True)
