@@ -17,6 +17,7 @@ import aiohttp
 import asyncpg
 
 from tests.cli.process import TIME_TRAVEL, trafficlog
+from trafficlog.store.ingest import FEW_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +48,14 @@ class Load:
 
     # Accounts whose history is off.
     history_off: ClassVar[frozenset[str]] = frozenset()
+    # Records in a batch of the first worker, where it is not as large as the others'.
+    large: ClassVar[int | None] = None
 
     def __init__(self, url: str, key: str, *, workers: int = 4, batch: int = 5) -> None:
-        self._url, self._key, self._workers, self._batch = url, key, workers, batch
+        self._url, self._key = url, key
+        self._batches = [batch] * workers
+        if self.large is not None:
+            self._batches[0] = self.large
         self._numbers: Iterator[int] = itertools.count()
         self._stop = asyncio.Event()
         self._more = asyncio.Condition()
@@ -66,7 +72,7 @@ class Load:
         self.wrong: list[str] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work(n)) for n in range(self._workers)]
+        self._tasks = [asyncio.create_task(self._work(*each)) for each in enumerate(self._batches)]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -88,11 +94,11 @@ class Load:
             while self.doubts < wanted:  # noqa: ASYNC110 - a doubt is no progress
                 await asyncio.sleep(0.02)
 
-    async def _work(self, worker: int) -> None:
+    async def _work(self, worker: int, batch: int) -> None:
         headers = {"Authorization": f"Bearer {self._key}"}
         async with aiohttp.ClientSession(headers=headers) as http:
             while not self._stop.is_set():
-                numbers = [next(self._numbers) for _ in range(self._batch)]
+                numbers = [next(self._numbers) for _ in range(batch)]
                 records = [self._record(n, worker) for n in numbers]
                 self.sent |= {r["id"] for r in records}
                 again, bad = self._beside(numbers[0], worker, records)
@@ -169,9 +175,11 @@ class MixedLoad(Load):
     """Messages and calls that get later reports, some sent twice, and bad records among them.
 
     One account keeps no history, and every now and then there is an account that is new.
+    Small batches are stored by one statement, the first worker's by COPY.
     """
 
     history_off: ClassVar[frozenset[str]] = frozenset({"a3"})
+    large: ClassVar[int | None] = FEW_MAX + 100
 
     @classmethod
     def _record(cls, number: int, worker: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tests.faults.load import (
 from tests.serving import serving
 from trafficlog.queries import queries
 from trafficlog.store import database as connections
+from trafficlog.store.ingest import PIECE_RECORDS
 
 CUTS = kills(15)
 # What stores a few new records, and commits them.
@@ -60,8 +61,8 @@ async def test_a_line_cut_anywhere_in_a_transaction_loses_and_doubles_nothing(da
     async with serving(line.dsn(database), START, **SETTINGS) as service:
         async with MixedLoad(service.url, await service.key("ingest"), batch=20) as load:
             for number in range(1, CUTS + 1):
-                # A group is some kilobytes, most of them in its COPYs.
-                line.fail_after(moments.randrange(1, 40_000))
+                # A large batch is some hundred kilobytes, most of them in its COPYs.
+                line.fail_after(moments.randrange(1, 300_000))
                 await load.refused()
                 assert line.cuts == number
                 await load.progress(50)
@@ -141,15 +142,17 @@ async def test_a_line_that_falls_silent_in_a_copy_costs_a_bounded_time(
     # The silent connection is waited for at the end.
     monkeypatch.setattr(connections, "GRACE_SECONDS", 1)
     async with serving(line.dsn(database), START, **SETTINGS) as service:
-        async with Load(service.url, await service.key("ingest"), workers=2, batch=200) as load:
-            await load.progress(400)
+        key = await service.key("ingest")
+        async with Load(service.url, key, workers=2, batch=PIECE_RECORDS) as load:
+            # The accounts are known then, and such batches go by COPY.
+            await load.progress(3 * PIECE_RECORDS)
             line.fall_silent_in_copy(table, 5_000)
             await load.refused()
             assert line.cuts == 1
             if table == "history_record":
                 await load.refused()
                 line.hang_up()
-            await load.progress(800)
+            await load.progress(2 * PIECE_RECORDS)
         assert load.refusals.keys() == {(503, "1")}
         assert load.slowest_seconds < ANSWER_SECONDS + 2
     await assert_all_there_once(database, load)
