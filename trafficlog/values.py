@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trafficlog.errors import InvalidValueError
 from trafficlog.retention import AHEAD_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 NAME_CHARS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+~=-"
 NAME_CHARS_MAX: Final = 64
@@ -28,6 +31,7 @@ _NUMBER: Final = re.compile(r"\+?[0-9]{3,}\Z")
 _TRUNK_PREFIX: Final = re.compile(r"00[1-9][0-9]{4,}\Z")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}\Z")
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4: Final = rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}"
 
 # Each finds something in a text that is one, and nothing in any other. They are methods of patterns
 # themselves, for they are called as often as there are records.
@@ -37,11 +41,16 @@ is_name: Final = re.compile(NAME_PATTERN).match
 is_plain_address: Final = re.compile(
     rf"(?!00)(?:\+[0-9A-Za-z]{{1,{ADDRESS_CHARS_MAX - 1}}}|[0-9A-Za-z]{{1,{ADDRESS_CHARS_MAX}}})\Z"
 ).match
-is_ipv4: Final = re.compile(rf"{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}\Z").match
+is_ipv4: Final = re.compile(rf"{_IPV4}\Z").match
 
 _GROUP: Final = "[1-9a-f][0-9a-f]{0,3}"
-_IPV6: Final = re.compile(rf"{_GROUP}(?::{_GROUP}){{0,5}}::(?:{_GROUP}(?::{_GROUP}){{0,4}})?\Z")
-_IPV6_COLONS_MAX: Final = 6
+# Groups none of which is zero, with the one run of zero groups, two at least, left out.
+_IPV6: Final = (
+    "(?!(?:[0-9a-f]*:){7}[0-9a-f])"
+    f"{_GROUP}(?::{_GROUP}){{0,5}}::(?:{_GROUP}(?::{_GROUP}){{0,4}})?"
+)
+_is_plain_ipv6: Final = re.compile(rf"{_IPV6}\Z").match
+_are_plain_ips: Final = re.compile(rf"(?:(?:{_IPV4}|{_IPV6})\n)*+\Z").match
 
 
 def is_address(text: str) -> bool:
@@ -72,13 +81,21 @@ def normal_number(text: str) -> str:
     return "+" + bare[2:] if _TRUNK_PREFIX.match(bare) else bare
 
 
+def are_normal_ips(texts: Collection[str]) -> bool:
+    """Whether all are plainly IP addresses in their normal form; of few others the answer is no.
+
+    To ask of all together takes half as long as of one after the other.
+    """
+    together = "\n".join([*texts, ""])
+    return together.count("\n") == len(texts) and _are_plain_ips(together) is not None
+
+
 def normal_ip(text: str, field: str = "ip") -> str:
     """An IP address in the one form that equal addresses share."""
     # Four plain octets are that form, and most of what comes.
     if is_ipv4(text):
         return text
-    # So are groups none of which is zero, with the one run of zero groups, two at least, left out.
-    if _IPV6.match(text) and text.rstrip(":").count(":") <= _IPV6_COLONS_MAX:
+    if _is_plain_ipv6(text):
         return text
     # The zone of a link-local address may be any text.
     check_text(field, text, 1, ADDRESS_CHARS_MAX)

@@ -20,6 +20,7 @@ from trafficlog.store.columns import Sheet, history_batch
 from trafficlog.store.expiry import (
     DAY,
     DAY_HOURS,
+    NOT_KEPT,
     day_ranges,
     history_expiry,
     hours_of,
@@ -65,7 +66,7 @@ def test_a_columns_expiries_are_those_of_its_records(created_by, rules, policies
     accounts = [known[name] for name in sheet.account_ids]
 
     def column(values):
-        return [None if each is None else instant(each) for each in values.to_pylist()]
+        return [None if each == NOT_KEPT else instant(each) for each in values.tolist()]
 
     gone_at = traffic_expiry(sheet.created, policies)
     assert column(gone_at) == [policies.expires_at(DataClass.TRAFFIC, r.created) for r in reports]

@@ -12,16 +12,19 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
 from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES, withheld_bits
-from trafficlog.store.expiry import EPOCH
+from trafficlog.store.expiry import EPOCH, NOT_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from numpy.typing import NDArray
 
     from trafficlog.table import ReportTable
 
@@ -81,7 +84,7 @@ class Sheet:
 
     columns: Arrays
     account_ids: list[str]
-    account_index: pa.Array
+    account_index: NDArray[np.int32]
 
     @classmethod
     def of(cls, table: ReportTable) -> Sheet:
@@ -103,8 +106,7 @@ class Sheet:
             "tags": table.tags,
             "message": table.message,
         }
-        places: dict[str, int] = {}
-        account_index = [places.setdefault(account, len(places)) for account in table.account]
+        accounts = pa.array(table.account, pa.string()).dictionary_encode()
         return cls(
             {
                 "created_at": instants(table.created),
@@ -112,17 +114,18 @@ class Sheet:
                 "delivered_at": instants(table.delivered),
             }
             | {name: pa.array(values, _TYPES[name]) for name, values in lists.items()},
-            list(places),
-            pa.array(account_index, pa.int32()),
+            accounts.dictionary.to_pylist(),
+            accounts.indices.to_numpy(),
         )
 
     def __len__(self) -> int:
         return len(self.account_index)
 
     @property
-    def created(self) -> pa.Array:
+    def created(self) -> NDArray[np.int64]:
         """When the records were created, in microseconds since 1970."""
-        return self.columns["created_at"].view(pa.int64())
+        instants: NDArray[np.int64] = self.columns["created_at"].view(pa.int64()).to_numpy()
+        return instants
 
     def withholding(self, of_accounts: Sequence[int]) -> Sheet:
         """The same, each record withholding what its account does as well.
@@ -131,8 +134,8 @@ class Sheet:
         """
         if not any(of_accounts):
             return self
-        of_each = pa.array(of_accounts, pa.int16()).take(self.account_index)
-        withheld = pc.bit_wise_or(self.columns["withheld"], of_each)
+        of_each = np.array(of_accounts, np.int16)[self.account_index]
+        withheld = pc.bit_wise_or(self.columns["withheld"], pa.array(of_each))
         return replace(self, columns=self.columns | {"withheld": withheld})
 
 
@@ -150,29 +153,37 @@ def arrow(schema: pa.Schema, columns: Arrays) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def traffic_batch(sheet: Sheet, account_key: pa.Array, expires_at: pa.Array) -> pa.RecordBatch:
+def traffic_batch(
+    sheet: Sheet, account_key: NDArray[np.int64], expires_at: NDArray[np.int64]
+) -> pa.RecordBatch:
     """The rows of the legal record."""
-    return arrow(
-        TRAFFIC,
-        sheet.columns | {"account_key": account_key, "expires_at": expires_at.view(INSTANT)},
-    )
+    return arrow(TRAFFIC, sheet.columns | _terms(account_key, expires_at))
 
 
-def history_batch(sheet: Sheet, account_key: pa.Array, expires_at: pa.Array) -> pa.RecordBatch:
+def history_batch(
+    sheet: Sheet, account_key: NDArray[np.int64], expires_at: NDArray[np.int64]
+) -> pa.RecordBatch:
     """The rows that history is to hold, sorted by expiry, without what is withheld.
 
     Sorted, because COPY keeps buffers for 32 partitions only (POSTGRES: measured
     0.85 of one partition's speed against 0.72 unsorted with 100 settings).
     """
-    columns = sheet.columns | {"account_key": account_key, "expires_at": expires_at.view(INSTANT)}
+    columns = sheet.columns | _terms(account_key, expires_at)
     withheld = columns["withheld"]
     bits = reduce(or_, pc.unique(withheld).to_pylist(), 0)
     for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
         if bits & bit:
             columns[name] = without(columns[name], withheld, bit)
-    batch = arrow(HISTORY, columns)
-    order = pc.sort_indices(expires_at)  # nulls stand last
-    return batch.take(order[: len(expires_at) - expires_at.null_count])
+    order = np.argsort(expires_at)
+    not_kept = np.count_nonzero(expires_at == NOT_KEPT)  # which stand first
+    return arrow(HISTORY, columns).take(pa.array(order[not_kept:]))
+
+
+def _terms(account_key: NDArray[np.int64], expires_at: NDArray[np.int64]) -> Arrays:
+    return {
+        "account_key": pa.array(account_key),
+        "expires_at": pa.array(expires_at).view(INSTANT),
+    }
 
 
 def without(values: pa.Array, withheld: pa.Array, bit: int) -> pa.Array:

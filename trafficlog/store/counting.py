@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from trafficlog.store.columns import Sheet
 
@@ -44,7 +45,7 @@ KIND_BITS: Final = 2
 BELOW_ACCOUNT: Final = STATUS_BITS + DIRECTION_BITS + KIND_BITS + DAY_BITS
 
 
-def usage_of(parts: Sequence[tuple[Sheet, pa.Array]]) -> Columns:
+def usage_of(parts: Sequence[tuple[Sheet, NDArray[np.int64]]]) -> Columns:
     """What these records count for, by account, day of creation (UTC), kind, direction, status.
 
     Each part is a sheet and the key of each record's account. All that a record is grouped by
@@ -77,13 +78,13 @@ def _array(values: np.ndarray) -> str:
     return f"{{{orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode()}}}"
 
 
-def _groups(sheet: Sheet, keys: pa.Array) -> np.ndarray:
+def _groups(sheet: Sheet, keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """The number of each record's group."""
-    groups: np.ndarray = keys.to_numpy()
-    if groups.size and groups.max() >= 1 << 63 - BELOW_ACCOUNT:
+    if keys.size and keys.max() >= 1 << 63 - BELOW_ACCOUNT:
         raise OverflowError("an account's key is too large to be counted by")
+    groups = keys
     for bits, column in (
-        (DAY_BITS, _plain(sheet.created) // DAY),
+        (DAY_BITS, sheet.created // DAY),
         (KIND_BITS, _plain(sheet.columns["kind"])),
         (DIRECTION_BITS, _plain(sheet.columns["direction"])),
         (STATUS_BITS, _plain(sheet.columns["status"])),

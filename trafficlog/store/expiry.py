@@ -1,6 +1,6 @@
 """Expiries by the column: what ``trafficlog.retention`` says of one record, said of many.
 
-All instants here are microseconds since 1970, as Arrow's 64-bit integers.
+All instants here are microseconds since 1970, as arrays of 64-bit integers.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from trafficlog.retention import DataClass, HistoryDays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from trafficlog.retention import PolicyBook
     from trafficlog.store.columns import Sheet
@@ -28,44 +29,52 @@ DAY: Final = timedelta(days=1) // MICROSECOND
 DAY_HOURS: Final = 24
 # A day's number since 1970, of any that can be stored.
 DAY_BITS: Final = 17
+# Stands for the expiry of what is not to be kept at all; before any other.
+NOT_KEPT: Final = np.iinfo(np.int64).min
 
 
-def traffic_expiry(created: pa.Array, policies: PolicyBook) -> pa.Array:
+def traffic_expiry(created: NDArray[np.int64], policies: PolicyBook) -> NDArray[np.int64]:
     """When each legal record must be gone: by the policy it was created under."""
     expires = None
     for policy in policies.of(DataClass.TRAFFIC):
-        under_it = pc.add(created, policy.retention_period // MICROSECOND)
-        since = pc.greater_equal(created, micros(policy.effective_from))
-        expires = under_it if expires is None else pc.if_else(since, under_it, expires)
+        under_it = created + policy.retention_period // MICROSECOND
+        if expires is None:
+            expires = under_it
+        else:
+            expires = np.where(created >= micros(policy.effective_from), under_it, expires)
     if expires is None:
         raise LookupError("no policy for the legal record")
     return expires
 
 
-def history_expiry(sheet: Sheet, accounts: Sequence[KnownAccount], now: datetime) -> pa.Array:
-    """When each history row must be gone; null where there is to be none.
+def history_expiry(
+    sheet: Sheet, accounts: Sequence[KnownAccount], now: datetime
+) -> NDArray[np.int64]:
+    """When each history row must be gone; ``NOT_KEPT`` where there is to be none.
 
     ``accounts`` are those of ``sheet.account_ids``.
     """
     created = sheet.created
-    expires = pc.add(created, per_account(sheet, [_period(account) for account in accounts]))
+    period = per_account(sheet, [_period(account) for account in accounts])
+    expires = created + period
+    not_kept = (period == 0) | (expires <= micros(now))
     if any(account.rule.gone_up_to for account in accounts):
         gone = [account.rule.gone_up_to for account in accounts]
-        up_to = per_account(sheet, [None if each is None else micros(each) for each in gone])
-        given_up = pc.fill_null(pc.less_equal(created, up_to), fill_value=False)
-        expires = _cleared(given_up, expires)
-    over = pc.less_equal(expires, micros(now))
-    return _cleared(over, expires) if pc.any(over).as_py() else expires
+        not_kept |= created <= per_account(
+            sheet, [NOT_KEPT if each is None else micros(each) for each in gone]
+        )
+    expires[not_kept] = NOT_KEPT
+    return expires
 
 
-def per_account(sheet: Sheet, values: Sequence[int | None]) -> pa.Array:
+def per_account(sheet: Sheet, values: Sequence[int]) -> NDArray[np.int64]:
     """A column of what holds for each record's account."""
-    return pa.array(values, pa.int64()).take(sheet.account_index)
+    return np.array(values, np.int64)[sheet.account_index]
 
 
-def hours_of(instants: pa.Array) -> set[datetime]:
+def hours_of(instants: NDArray[np.int64]) -> set[datetime]:
     """The hours that the instants lie in."""
-    hours = pc.unique(pc.divide(instants, HOUR)).drop_null().to_pylist()
+    hours = np.unique(instants[instants != NOT_KEPT] // HOUR).tolist()
     return {instant(hour * HOUR) for hour in hours}
 
 
@@ -115,10 +124,6 @@ def micros(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
-def _period(account: KnownAccount) -> int | None:
+def _period(account: KnownAccount) -> int:
     setting = account.rule.setting
-    return DAY * setting.days if isinstance(setting, HistoryDays) else None
-
-
-def _cleared(where: pa.Array, values: pa.Array) -> pa.Array:
-    return pc.if_else(where, pa.scalar(None, values.type), values)
+    return DAY * setting.days if isinstance(setting, HistoryDays) else 0

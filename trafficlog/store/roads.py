@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import asyncpg
-    import pyarrow as pa
+    import numpy as np
+    from numpy.typing import NDArray
 
     from trafficlog.store.settings import SettingsCache
 
@@ -47,7 +48,7 @@ class Piece:
 
     epoch: int
     sheet: Sheet
-    account_keys: pa.Array
+    account_keys: NDArray[np.int64]
     traffic: bytes
     history: bytes
     history_rows: int
