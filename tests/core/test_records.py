@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.records import GOOD
@@ -21,7 +21,7 @@ from trafficlog.records import (
     Report,
     parse_report,
 )
-from trafficlog.values import ADDRESS_CHARS_MAX, normal_ip, normal_number
+from trafficlog.values import ADDRESS_CHARS_MAX, are_normal_ips, normal_ip, normal_number
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LIMITS = Limits(NOW, NOW - timedelta(days=60))
@@ -63,6 +63,40 @@ def test_an_ipv6_address_has_the_form_of_the_standard_library(groups, form, uppe
     text = getattr(address, form)
     assert normal_ip(text.upper() if upper else text) == normal
     assert normal_ip(":".join(f"{group:x}" for group in groups)) == normal
+
+
+ip_texts = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str),
+    # Such as differ from an address in little, or would be two when they are put together.
+    st.from_regex(r"[0-9a-fA-F:.\n]{1,20}", fullmatch=True),
+    st.lists(st.sampled_from(["", "0", "1", "db8", "ffff"]), min_size=3, max_size=10).map(":".join),
+    st.lists(st.sampled_from(["0", "00", "7", "99", "255", "256"]), min_size=3, max_size=5).map(
+        ".".join
+    ),
+)
+
+
+@given(st.lists(ip_texts))
+@example(["192.0.2.1\n192.0.2.2"])
+@example(["192.0.2.1", "1:2:3:4:5:6::7"])
+@example(["192.0.2.1", "2001:db8::", "1:2:3:4:5:6::", "1:2:3:4:5::7"])
+def test_addresses_that_pass_together_are_normal_each(texts):
+    """What is told of many at once holds for each; IPv4 and the usual IPv6 pass."""
+    alone = [_is_normal(text) for text in texts]
+    usual = [all(part.isdigit() for part in text.split(".")) for text in texts]
+    if are_normal_ips(texts):
+        assert all(alone)
+    else:
+        assert not all(each and plain for each, plain in zip(alone, usual, strict=True))
+    assert are_normal_ips(["192.0.2.1", "2001:db8::4c0c", "2001:db8::"])
+
+
+def _is_normal(text: str) -> bool:
+    try:
+        return normal_ip(text) == text
+    except InvalidValueError:
+        return False
 
 
 def test_unknown_fields_are_not_kept():
