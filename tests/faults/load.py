@@ -82,8 +82,11 @@ class Load:
             await asyncio.gather(*self._tasks)
 
     async def progress(self, records: int) -> None:
-        """Waits until so many more records are acknowledged."""
-        wanted = len(self.acknowledged) + records
+        """Waits until so many more records are acknowledged than have been sent so far.
+
+        Some of those may be on disk whatever has happened since: they show no progress.
+        """
+        wanted = len(self.sent) + records
         async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: len(self.acknowledged) >= wanted)
 
