@@ -1,10 +1,9 @@
 """A few new records: one statement stores them, in place of a transaction of five messages.
 
 To encode by column costs as much for one record as for hundreds, and so do the messages of a
-transaction with two COPYs. For few records it is cheaper to
-hand the server arrays and have it do the rest: PostgreSQL then takes 9 to 10 us a record from
-groups of 160 on, where COPY takes 6 and more for each transaction, and the service 3 to 6, where by
-column it takes that and 3 ms for each group.
+transaction with two COPYs. For few records it is cheaper to hand the server arrays and have it do
+the rest: PostgreSQL then takes 9 to 10 us a record from groups of 160 on, where COPY takes 6 and
+more for each transaction. Where the one road overtakes the other is measured at ``FEW_MAX``.
 """
 
 from __future__ import annotations
