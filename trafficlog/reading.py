@@ -10,7 +10,6 @@ not stricter than one of its own.
 
 from __future__ import annotations
 
-import string
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
@@ -19,13 +18,19 @@ import msgspec
 import numpy as np
 
 from trafficlog.errors import InvalidValueError
-from trafficlog.records import Limits, Report, is_status_of, parse_report
+from trafficlog.records import (
+    KIND_CODES,
+    STATUS_NAMES,
+    Limits,
+    Report,
+    is_status_of,
+    parse_report,
+)
 from trafficlog.retention import AHEAD_MAX
 from trafficlog.table import ReportTable
 from trafficlog.values import (
     ADDRESS_CHARS_MAX,
-    NAME_CHARS,
-    NAME_CHARS_MAX,
+    USER_AGENT_CHARS_MAX,
     are_normal_ips,
     is_name,
     is_owner,
@@ -36,18 +41,23 @@ from trafficlog.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # Of fewer lines each is read for itself: what columns cost, however short, is more (measured: 24
 # lines take 75 us in either way, ten 43 together and 33 each for itself).
-TOGETHER_MIN: Final = 24
+TOGETHER_MIN: Final = 150
 # Of fewer bytes it costs more to ask numpy of them than to look at each.
 SHORT_BYTES: Final = 8 * 1024
 
 _decode: Final = msgspec.json.Decoder(Report).decode
 _decode_lines: Final = msgspec.json.Decoder(Report).decode_lines
-_NAME_BYTES: Final = NAME_CHARS.encode()
-_ALPHANUMERIC_BYTES: Final = (string.ascii_letters + string.digits).encode()
+# Whether a kind can have a status, by their codes.
+_CAN_HAVE: Final = np.array(
+    [
+        [is_status_of(kind, STATUS_NAMES.get(status)) for status in range(max(STATUS_NAMES) + 1)]
+        for kind in ("", *KIND_CODES)
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,33 +169,45 @@ def read_each(items: Sequence[bytes | memoryview], limits: Limits) -> Read:
 
 def doubtful_ones(table: ReportTable, limits: Limits) -> set[int]:
     """Which of the reports, one or more, may be refused by ``parse_report``, or changed."""
-    doubtful = _at_odd_times(table, limits)
-    doubtful |= _not_all(_are_names, is_name, table.id)
-    doubtful |= _not_all(_are_plain_addresses, is_plain_address, table.sender)
-    doubtful |= _not_all(_are_plain_addresses, is_plain_address, table.recipient)
-    doubtful |= _not_one_of(_are_names, is_name, table.account)
-    doubtful |= _not_one_of(are_normal_ips, _is_normal_ip, table.ip)
-    doubtful |= _not_one_of(_are_printable, is_user_agent, table.user_agent)
-    doubtful |= _not_one_of(_are_printable, is_owner, table.owner)
-    states = set(zip(table.kind, table.status, strict=True))
-    if not all(is_status_of(kind, status) for kind, status in states):
-        doubtful |= {
-            index
-            for index, (kind, status) in enumerate(zip(table.kind, table.status, strict=True))
-            if not is_status_of(kind, status)
-        }
-    chars_max = limits.message_chars_max
-    if not _are_messages([text for text in table.message if text], chars_max):
-        doubtful |= {
-            index
-            for index, text in enumerate(table.message)
-            if text and (len(text) > chars_max or "\0" in text)
-        }
-    if table.tags.count(None) < len(table):
-        doubtful |= {
-            index for index, tags in enumerate(table.tags) if tags and not all(map(is_tag, tags))
-        }
+    reports = table.reports
+    doubtful = _at_odd_times(table, limits) | _in_odd_states(table)
+    if not table.id.are_names():
+        doubtful |= _odd_ones([r.id for r in reports], is_name)
+    if not table.account.are_names():
+        doubtful |= _odd_ones([r.account for r in reports], is_name)
+    if not table.sender.are_plain_addresses():
+        doubtful |= _odd_ones([r.sender for r in reports], is_plain_address)
+    if not table.recipient.are_plain_addresses():
+        doubtful |= _odd_ones([r.recipient for r in reports], is_plain_address)
+    ips = {r.ip for r in reports if r.ip is not None}
+    if ips and not are_normal_ips(ips):
+        doubtful |= _odd_ones([r.ip for r in reports], _is_normal_ip)
+    if not table.user_agent.are_printable(0, USER_AGENT_CHARS_MAX):
+        doubtful |= _odd_ones([r.user_agent for r in reports], is_user_agent)
+    if not table.owner.are_printable(1, ADDRESS_CHARS_MAX):
+        doubtful |= _odd_ones([r.owner for r in reports], is_owner)
+    if not table.message.are_storable(limits.message_chars_max):
+        doubtful |= _odd_ones(
+            [r.message for r in reports],
+            lambda text: len(text) <= limits.message_chars_max and "\0" not in text,
+        )
+    if tags := {tag for tags in table.tags if tags for tag in tags}:
+        odd = {tag for tag in tags if not is_tag(tag)}
+        doubtful |= {n for n, tags in enumerate(table.tags) if tags and not odd.isdisjoint(tags)}
     return doubtful
+
+
+def _odd_ones(column: Sequence[str | None], is_right: Callable[[str], object]) -> set[int]:
+    """Where the texts stand that are not right; values come again and again."""
+    odd = {text for text in set(column) if text is not None and not is_right(text)}
+    return {index for index, text in enumerate(column) if text in odd} if odd else set()
+
+
+def _in_odd_states(table: ReportTable) -> set[int]:
+    """Which have a status that their kind cannot have."""
+    kinds, statuses = (np.frombuffer(codes, np.uint8) for codes in (table.kind, table.status))
+    right = _CAN_HAVE[kinds, statuses]
+    return set() if right.all() else set(np.flatnonzero(~right).tolist())
 
 
 def _at_odd_times(table: ReportTable, limits: Limits) -> set[int]:
@@ -211,66 +233,6 @@ def _at_odd_times(table: ReportTable, limits: Limits) -> set[int]:
             if time is not None and (time.tzinfo is not UTC or time > latest)
         }
     return doubtful
-
-
-def _are_messages(texts: Sequence[str], chars_max: int) -> bool:
-    """None too long, and none with the character that PostgreSQL cannot keep."""
-    return not texts or (max(map(len, texts)) <= chars_max and "\0" not in "".join(texts))
-
-
-def _not_all(
-    all_are: Callable[[Collection[str]], bool],
-    is_one: Callable[[str], object],
-    column: Sequence[str],
-) -> set[int]:
-    """The values that are not ``is_one``, of a column whose values are mostly different."""
-    if all_are(column):
-        return set()
-    return {index for index, text in enumerate(column) if not is_one(text)}
-
-
-def _not_one_of(
-    all_are: Callable[[Collection[str]], bool],
-    is_one: Callable[[str], object],
-    column: Sequence[str | None],
-) -> set[int]:
-    """The same of a column whose values come again and again, or are none."""
-    texts = {text for text in set(column) if text is not None}
-    if not texts or all_are(texts):
-        return set()
-    odd = {text for text in texts if not is_one(text)}
-    return {index for index, text in enumerate(column) if text in odd}
-
-
-def _are_names(texts: Collection[str]) -> bool:
-    lengths = set(map(len, texts))
-    if min(lengths) < 1 or max(lengths) > NAME_CHARS_MAX:
-        return False
-    together = "".join(texts)
-    return together.isascii() and not together.encode().translate(None, _NAME_BYTES)
-
-
-def _are_printable(texts: Collection[str]) -> bool:
-    """Short texts of characters that can all be printed."""
-    lengths = set(map(len, texts))
-    return min(lengths) >= 1 and max(lengths) <= ADDRESS_CHARS_MAX and "".join(texts).isprintable()
-
-
-def _are_plain_addresses(texts: Collection[str]) -> bool:
-    """Letters and digits, at most a ``+`` before them, and no ``00`` that stands for one."""
-    if max(map(len, texts)) > ADDRESS_CHARS_MAX:
-        return False
-    together = "\n".join(["", *texts, ""])
-    if not together.isascii():
-        return False
-    joined = together.encode()
-    signs = joined.count(b"\n+")
-    return (
-        # Besides letters and digits there are the separators and what stands right behind one,
-        len(joined.translate(None, _ALPHANUMERIC_BYTES)) == len(texts) + 1 + signs
-        # and nothing is empty, a sign alone, or a number with the prefix that a sign replaces.
-        and not any(odd in joined for odd in (b"\n\n", b"\n+\n", b"\n00"))
-    )
 
 
 def _is_normal_ip(text: str) -> bool:

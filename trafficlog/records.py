@@ -49,6 +49,7 @@ STATUS_CODES: Final = {
     "busy": 8,
     "no-answer": 9,
 }
+STATUS_CODES_OR_NONE: Final[dict[str | None, int]] = {None: 0} | {**STATUS_CODES}
 KIND_NAMES: Final = {code: name for name, code in KIND_CODES.items()}
 DIRECTION_NAMES: Final = {code: name for name, code in DIRECTION_CODES.items()}
 STATUS_NAMES: Final = {code: name for name, code in STATUS_CODES.items()}

@@ -1,7 +1,7 @@
-"""Reports as a table: what each field says of all of them, as one list.
+"""Reports as a table: what the fields of all of them say, for which they are looked over.
 
-Reading and writing go by columns, and both need nearly all of them: so they are taken out of
-the reports once.
+Texts are columns of Arrow, which is what they are encoded from as well; what is of a closed set is
+one byte for each report.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from trafficlog.records import KIND_CODES, STATUS_CODES_OR_NONE
+from trafficlog.text_columns import TextColumn
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from trafficlog.records import Report, WithheldField
+    from trafficlog.records import Report
 
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Reports and their fields, each a list in the order of ``reports``."""
+    """Reports and fields of theirs, each a column in the order of ``reports``.
+
+    ``kind`` and ``status`` are codes, of which 0 stands for none.
+    """
 
     reports: Sequence[Report]
-    id: list[str]
-    account: list[str]
-    kind: list[str]
-    direction: list[str]
-    sender: list[str]
-    recipient: list[str]
+    id: TextColumn
+    account: TextColumn
+    kind: bytes
+    sender: TextColumn
+    recipient: TextColumn
     created: list[datetime]
     updated: list[datetime | None]
-    status: list[str | None]
+    status: bytes
     delivered: list[datetime | None]
-    duration: list[int | None]
-    parts: list[int | None]
-    cost: list[int | None]
-    ip: list[str | None]
-    user_agent: list[str | None]
-    message: list[str | None]
-    dontlog: list[WithheldField | list[WithheldField] | None]
-    owner: list[str | None]
+    ip: TextColumn
+    user_agent: TextColumn
+    message: TextColumn
+    owner: TextColumn
     tags: list[list[str] | None]
 
     @classmethod
@@ -48,24 +49,19 @@ class ReportTable:
         # us a report, and 0.3 to 0.5 so).
         return cls(
             reports,
-            [r.id for r in reports],
-            [r.account for r in reports],
-            [r.kind for r in reports],
-            [r.direction for r in reports],
-            [r.sender for r in reports],
-            [r.recipient for r in reports],
+            TextColumn.of([r.id for r in reports]),
+            TextColumn.of([r.account for r in reports]),
+            bytes([KIND_CODES[r.kind] for r in reports]),
+            TextColumn.of([r.sender for r in reports]),
+            TextColumn.of([r.recipient for r in reports]),
             [r.created for r in reports],
             [r.updated for r in reports],
-            [r.status for r in reports],
+            bytes([STATUS_CODES_OR_NONE[r.status] for r in reports]),
             [r.delivered for r in reports],
-            [r.duration for r in reports],
-            [r.parts for r in reports],
-            [r.cost for r in reports],
-            [r.ip for r in reports],
-            [r.user_agent for r in reports],
-            [r.message for r in reports],
-            [r.dontlog for r in reports],
-            [r.owner for r in reports],
+            TextColumn.of([r.ip for r in reports]),
+            TextColumn.of([r.user_agent for r in reports]),
+            TextColumn.of([r.message for r in reports]),
+            TextColumn.of([r.owner for r in reports]),
             [r.tags for r in reports],
         )
 

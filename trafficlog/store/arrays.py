@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from trafficlog.records import DIRECTION_CODES, KIND_CODES
-from trafficlog.store.columns import STATUS_CODES_OR_NONE
+from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES
 from trafficlog.store.expiry import micros
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def arrays_of(reports: Sequence[Report]) -> dict[str, str]:
         "costs": array_of_numbers([r.cost for r in reports]),
         "kinds": array_of_numbers([KIND_CODES[r.kind] for r in reports]),
         "directions": array_of_numbers([DIRECTION_CODES[r.direction] for r in reports]),
-        "statuses": array_of_numbers([STATUS_CODES_OR_NONE[r.status] for r in reports]),
+        "statuses": array_of_numbers([r.status and STATUS_CODES[r.status] for r in reports]),
         "ids": array_of_texts([r.id for r in reports]),
         "senders": array_of_texts([r.sender for r in reports]),
         "recipients": array_of_texts([r.recipient for r in reports]),

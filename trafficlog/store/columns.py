@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 
-from trafficlog.records import DIRECTION_CODES, KIND_CODES, STATUS_CODES, withheld_bits
+from trafficlog.records import DIRECTION_CODES, withheld_bits
 from trafficlog.store.expiry import EPOCH, NOT_KEPT
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trafficlog.table import ReportTable
-
-STATUS_CODES_OR_NONE: Final[dict[str | None, int | None]] = {None: None} | {**STATUS_CODES}
 
 INSTANT: Final = pa.timestamp("us", tz="UTC")
 
@@ -72,8 +70,6 @@ HISTORY: Final = pa.schema(
 )
 Arrays = dict[str, pa.Array]
 
-_TYPES: Final = {field.name: field.type for schema in (TRAFFIC, HISTORY) for field in schema}
-
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -89,34 +85,31 @@ class Sheet:
     @classmethod
     def of(cls, table: ReportTable) -> Sheet:
         """What the reports say."""
-        lists: dict[str, Sequence[Any]] = {
-            "duration": table.duration,
-            "parts": table.parts,
-            "cost": table.cost,
-            "kind": list(map(KIND_CODES.__getitem__, table.kind)),
-            "direction": list(map(DIRECTION_CODES.__getitem__, table.direction)),
-            "status": list(map(STATUS_CODES_OR_NONE.__getitem__, table.status)),
-            "withheld": [0 if names is None else withheld_bits(names) for names in table.dontlog],
-            "id": table.id,
-            "sender": table.sender,
-            "recipient": table.recipient,
-            "ip": table.ip,
-            "user_agent": table.user_agent,
-            "owner": table.owner,
-            "tags": table.tags,
-            "message": table.message,
+        reports = table.reports
+        accounts = table.account.array.dictionary_encode()
+        columns = {
+            "created_at": instants(table.created),
+            "updated_at": instants(table.updated),
+            "delivered_at": instants(table.delivered),
+            "duration": pa.array([r.duration for r in reports], pa.int32()),
+            "parts": pa.array([r.parts for r in reports], pa.int32()),
+            "cost": pa.array([r.cost for r in reports], pa.int32()),
+            "kind": codes(table.kind),
+            "direction": codes(bytes([DIRECTION_CODES[r.direction] for r in reports])),
+            "status": codes(table.status),
+            "withheld": small_numbers(
+                bytes([0 if r.dontlog is None else withheld_bits(r.dontlog) for r in reports])
+            ),
+            "id": table.id.array,
+            "sender": table.sender.array,
+            "recipient": table.recipient.array,
+            "ip": table.ip.array,
+            "user_agent": table.user_agent.array,
+            "owner": table.owner.array,
+            "tags": pa.array(table.tags, pa.list_(pa.string())),
+            "message": table.message.array,
         }
-        accounts = pa.array(table.account, pa.string()).dictionary_encode()
-        return cls(
-            {
-                "created_at": instants(table.created),
-                "updated_at": instants(table.updated),
-                "delivered_at": instants(table.delivered),
-            }
-            | {name: pa.array(values, _TYPES[name]) for name, values in lists.items()},
-            accounts.dictionary.to_pylist(),
-            accounts.indices.to_numpy(),
-        )
+        return cls(columns, accounts.dictionary.to_pylist(), accounts.indices.to_numpy())
 
     def __len__(self) -> int:
         return len(self.account_index)
@@ -148,6 +141,19 @@ def instants(values: Sequence[datetime | None]) -> pa.Array:
     return pa.array(since, pa.duration("us")).view(INSTANT)
 
 
+def small_numbers(values: bytes) -> pa.Array:
+    """A column of numbers that are a byte each."""
+    return pa.array(np.frombuffer(values, np.uint8).astype(np.int16))
+
+
+def codes(values: bytes) -> pa.Array:
+    """The same of codes, of which 0 stands for none."""
+    numbers = small_numbers(values)
+    if 0 not in values:
+        return numbers
+    return pa.array(numbers.to_numpy(), mask=np.frombuffer(values, np.uint8) == 0)
+
+
 def arrow(schema: pa.Schema, columns: Arrays) -> pa.RecordBatch:
     """Those of the columns that the schema names, as one Arrow batch."""
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
@@ -170,9 +176,9 @@ def history_batch(
     """
     columns = sheet.columns | _terms(account_key, expires_at)
     withheld = columns["withheld"]
-    bits = reduce(or_, pc.unique(withheld).to_pylist(), 0)
+    any_of = reduce(or_, pc.unique(withheld).to_pylist(), 0)
     for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
-        if bits & bit:
+        if any_of & bit:
             columns[name] = without(columns[name], withheld, bit)
     order = np.argsort(expires_at)
     not_kept = np.count_nonzero(expires_at == NOT_KEPT)  # which stand first
