@@ -24,10 +24,12 @@ What is compared, on one embedded PostgreSQL with its default durable settings, 
 - **at size**: HTTP into a store with rows in 400 partitions and into an empty one, and the bytes on
   disk of a record.
 
-Rounds differ by more than the roads do. Where the machine is virtual and its host takes back unused
-memory, part of that is memory touched for the first time (measured: 6 to 11 us a page): of COPY
-PostgreSQL's time a record rose from 5 to 9 us in later rounds, and stayed below 6 where memory had
-been touched before each. That of HTTP rose all the same, for reasons not found.
+Where the machine is virtual and its host takes back unused memory, memory that is touched for the
+first time costs 6 to 11 us a page: of COPY PostgreSQL's time a record is 6 us, and 10 once those
+pages are used up that something had touched before. So memory is touched before each measurement,
+more than it needs. PostgreSQL's time a record still grows over a run, with its indexes and with
+what updates leave behind (measured, six or seven rounds of HTTP: 7 to 9 us by itself, 7 to 14
+between updates, 8 to 10 between updates with automatic vacuum off).
 
 The load generator is one more process on the same cores; its requests are made beforehand. The
 tables are vacuumed before each measurement, so that this work does not fall to the wrong road.

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 from generator import Done, Job, Setup
 from lifelike import account_id, history_days
-from processor import Watch
+from processor import Watch, touch_memory
 from report import Round
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Bench:
         """
         await self._ask(job, dict)
         await self.settle()
+        touch_memory()
         service = service or self.service
         generator = psutil.Process(self.generator.pid)
         watch = Watch({"postgres": self.postmaster, "service": service, "generator": generator})

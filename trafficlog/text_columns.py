@@ -1,9 +1,9 @@
 """Columns of texts: what can be told of all of them at once, from their bytes.
 
 Arrow keeps the texts of a column as UTF-8 in one piece, with the places where each begins. It is
-what they are encoded from later; and to look it over takes a tenth to a third of what it takes to
-join them for that (measured). Each answer here is strict: where it is no, some of the texts may
-still be right, as those are with letters beyond ASCII.
+what they are encoded from later; and to look it over takes a tenth to a half of what it takes to
+join them for that (measured, 1,000 messages: 13 us and 129, ids: 23 and 47). Each answer here is
+strict: where it is no, the texts may be right all the same, as those are with letters beyond ASCII.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ALPHANUMERIC_BYTES: Final = (string.ascii_letters + string.digits).encode()
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
-    """Texts, of which some may be None, as an Arrow array."""
+    """Texts, of which some may be None, as an Arrow array that is no part of another."""
 
     array: pa.StringArray
 
