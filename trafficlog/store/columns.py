@@ -176,9 +176,9 @@ def history_batch(
     """
     columns = sheet.columns | _terms(account_key, expires_at)
     withheld = columns["withheld"]
-    any_of = reduce(or_, pc.unique(withheld).to_pylist(), 0)
+    bits = reduce(or_, pc.unique(withheld).to_pylist(), 0)
     for bit, name in ((1, "message"), (2, "sender"), (4, "recipient")):
-        if any_of & bit:
+        if bits & bit:
             columns[name] = without(columns[name], withheld, bit)
     order = np.argsort(expires_at)
     not_kept = np.count_nonzero(expires_at == NOT_KEPT)  # which stand first
