@@ -95,6 +95,27 @@ async def test_every_page_is_for_all_and_fits_its_screen(
             assert await beyond_the_edge(browser) == [], path
 
 
+@pytest.mark.parametrize("browser", [PHONE], indirect=True)
+async def test_the_name_of_the_present_page_is_in_sight_on_a_phone(browser: Browser) -> None:
+    """The pages' names scroll aside there, and the first Tab leads past them all the same."""
+    await browser.enter()
+    for path in ("/history", "/settings"):
+        await browser.open(path)
+        assert await browser.page.evaluate(
+            """() => {
+                const present = document.querySelector("header [aria-current]");
+                const [name, names] = [present, present.parentElement].map(
+                    each => each.getBoundingClientRect()
+                );
+                // A place that is scrolled to is one of whole pixels.
+                return names.left - 1 < name.left && name.right < names.right + 1;
+            }"""
+        ), path
+        await browser.page.keyboard.press("Tab")
+        focused = await browser.page.evaluate("document.activeElement.textContent")
+        assert focused == "Skip to the content", path
+
+
 async def findings(axe: str, browser: Browser) -> list[str]:
     """What axe finds that is serious or critical; in the dark, contrast is looked at again."""
     await browser.page.evaluate(axe)

@@ -189,6 +189,7 @@ async def test_the_page_can_be_used_by_keyboard_alone(browser: Browser, service:
             await browser.listed("b")
         if name == "21 Nov 2026 10:00:00":
             break
+    assert reached[0] == "Skip to the content"
     for each in ("History", "Settings", "language", "Sign out", "kind", "before", "CSV"):
         assert each in reached
     async with page.expect_navigation(url="**/history/b"):

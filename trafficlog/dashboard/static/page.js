@@ -5,8 +5,14 @@
   const NARROW = "(max-width: 48rem)";
   const trouble = () => document.getElementById("trouble");
 
-  // Where the pages' names do not fit, that of the present one is in sight.
-  document.querySelector("header [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  // Where the pages' names do not fit, that of the present one is in sight. To scroll it into view
+  // would have Chromium go on from there at the first Tab, past the link that skips to the content.
+  const present = document.querySelector("header [aria-current]");
+  if (present) {
+    const middle = ({ left, width }) => left + width / 2;
+    const names = present.parentElement;
+    names.scrollLeft += middle(present.getBoundingClientRect()) - middle(names.getBoundingClientRect());
+  }
 
   // The language is changed on the page that is shown, with the search as it stands.
   for (const back of document.querySelectorAll("[name=back]")) {
