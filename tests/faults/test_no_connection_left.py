@@ -112,9 +112,11 @@ async def all_taken(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def test_a_server_without_a_connection_left_is_waited_for():
     """Ingest answers 503, retention fails with a metric; both go on when there is one again."""
-    directory = Path(tempfile.mkdtemp(prefix="trafficlog-full-"))
     few = {"max_connections": "24", "fsync": "off", "shared_buffers": "16MB"}
-    with postgres.running(directory, settings=few) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="trafficlog-full-") as directory,
+        postgres.running(Path(directory), settings=few) as server,
+    ):
         await migrate.migrate(server.dsn)
         async with serving(server.dsn, utc(NOW), **QUICK) as service:
             key, metrics = await service.key("ingest"), await service.key("metrics")

@@ -169,14 +169,16 @@ async def test_a_demonstrations_run_does_not_move_the_clock(stock):
 
 async def test_ninety_days_without_a_run_are_caught_up_within_the_default_locks():
     """Hundreds of partitions are due at once, and each is dropped in its own transaction."""
-    directory = Path(tempfile.mkdtemp(prefix="trafficlog-locks-"))
     few = {
         "max_locks_per_transaction": "64",
         "max_connections": "20",
         "fsync": "off",
         "shared_buffers": "32MB",
     }
-    with postgres.running(directory, settings=few) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="trafficlog-locks-") as directory,
+        postgres.running(Path(directory), settings=few) as server,
+    ):
         await migrate.migrate(server.dsn)
         admin = await asyncpg.connect(server.dsn, server_settings={"search_path": "trafficlog"})
         async with Database(server.dsn, config()) as pools:
