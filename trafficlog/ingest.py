@@ -133,7 +133,7 @@ class IngestBuffer(Generic[B, O]):
             BufferFullError: too many records wait already; nothing was taken.
             DatabaseUnavailableError: the service is stopping; nothing was taken.
         """
-        self._admit(size)
+        self.admit(size)
         loop = asyncio.get_running_loop()
         due = self._due_at(loop)
         entry = _Waiting(batch, size, loop.create_future(), due)
@@ -153,14 +153,19 @@ class IngestBuffer(Generic[B, O]):
         Raises:
             what ``hand_in`` raises.
         """
-        self._admit(size)
+        self.admit(size)
         self.waiting += size
         try:
             yield
         finally:
             self.waiting -= size
 
-    def _admit(self, size: int) -> None:
+    def admit(self, size: int) -> None:
+        """Says whether so many records could be handed in now.
+
+        Raises:
+            what ``hand_in`` raises.
+        """
         if self._closing:
             raise DatabaseUnavailableError("the service is stopping")
         if self.waiting and self.waiting + size > self._waiting_max:

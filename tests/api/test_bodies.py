@@ -11,11 +11,19 @@ import tracemalloc
 import orjson
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.helpers import INSIDES, JSON, NDJSON, raw, refused, send, superuser, until
-from trafficlog.api.splitting import JSON_TYPE, NDJSON_TYPES, split
+from trafficlog.api.body import GROWN_NEAR_BYTES
+from trafficlog.api.splitting import (
+    JSON_TYPE,
+    NDJSON_TYPES,
+    PARSE_STEP_BYTES,
+    PARSE_STEP_RECORDS,
+    in_steps,
+    split,
+)
 from trafficlog.errors import BatchTooLargeError, BodyUnreadableError
 
 pytestmark = [
@@ -47,6 +55,27 @@ async def test_an_unknown_type_or_encoding_is_refused(service):
             service, 415, "POST", "/v1/records", ingest, data=body, headers=headers
         )
         assert problem["code"] == "media_type_unsupported"
+
+
+@pytest.mark.service_config(body_any_ratio_bytes_max=2 * GROWN_NEAR_BYTES)
+async def test_a_small_body_may_grow_large(service):
+    """It is read whole, though where it is decompressed depends on how large it becomes."""
+    ingest = await service.key("ingest")
+    for number, size in enumerate((1, GROWN_NEAR_BYTES - 10_000, GROWN_NEAR_BYTES + 10_000)):
+        content = b"[" + b" " * size + orjson.dumps(service.record(f"m{number}")) + b"]"
+        for encoding, body in (
+            ("gzip", gzip.compress(content)),
+            ("zstd", zstandard.compress(content)),
+        ):
+            status, answer, _ = await send(
+                service,
+                "POST",
+                "/v1/records",
+                ingest,
+                data=body,
+                headers=JSON | {"Content-Encoding": encoding},
+            )
+            assert (status, answer["accepted"] + answer["duplicates"]) == (200, 1)
 
 
 async def test_a_body_that_is_not_what_it_says_is_refused(service):
@@ -136,6 +165,19 @@ async def test_a_batch_over_the_limit_is_refused_whole(service):
         assert "more than 10 records" in problem["detail"]
     async with superuser(service) as connection:
         assert await connection.fetchval("SELECT count(*) FROM traffic_record") == 10
+
+
+@given(st.lists(st.integers(1, 2 * PARSE_STEP_BYTES) | st.integers(1, 10), min_size=1, max_size=20))
+@settings(max_examples=30)
+def test_an_array_is_read_in_steps_of_so_many_and_so_much(sizes):
+    """No step is larger than is bearable for those who wait, but for one element that is."""
+    elements = [b'"%s"' % (b"x" * size) for size in (*sizes, *([1] * 1200))]
+    steps = in_steps(JSON_TYPE, b"[" + b",".join(elements) + b"]", len(elements))
+    parts = [[bytes(each) for each in part] for part in steps.parts]
+    assert [each for part in parts for each in part] == elements
+    for part in parts:
+        assert 0 < len(part) <= PARSE_STEP_RECORDS
+        assert sum(map(len, part[:-1])) < PARSE_STEP_BYTES
 
 
 async def test_the_limit_of_a_batch_by_default_is_fifty_thousand(service):

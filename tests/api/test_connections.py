@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
+import structlog
 
 from tests.api.helpers import INSIDES, raw, refused, superuser, until
 from tests.api.test_metrics import value
@@ -325,20 +326,69 @@ async def test_half_a_request_leaves_nothing_behind(service):
         f"POST /v1/records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ingest}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
-    for end in range(1, len(request), 7):
-        where = urlsplit(service.url)
-        _, writer = await asyncio.open_connection(where.hostname, where.port)
-        writer.write(request[:end])
-        await writer.drain()
-        writer.transport.abort()
 
     async def all_left():
         return await metric(service, "trafficlog_connections") == 1
 
-    await until(all_left)
+    with structlog.testing.capture_logs() as logs:
+        for end in range(1, len(request), 7):
+            where = urlsplit(service.url)
+            _, writer = await asyncio.open_connection(where.hostname, where.port)
+            writer.write(request[:end])
+            await writer.drain()
+            writer.transport.abort()
+        # A form without an account needs no key to come so far.
+        form = (
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 100\r\n\r\naccount=a"
+        )
+        for half in (
+            form,
+            request[:-1].replace(b"Host: x", b"Host: x\r\nX-Padding: " + b"x" * 5000),
+        ):
+            async with line(service) as (_, writer):
+                writer.write(half)
+                await asyncio.sleep(0.1)
+        await until(all_left)
+    # Anybody could fill the disk with it, and hide what is wrong.
+    assert [each for each in logs if each["log_level"] == "error"] == []
     assert (await service.post(ingest, service.record("whole")))[0] == 200
     async with superuser(service) as connection:
         assert await connection.fetchval("SELECT array_agg(id) FROM traffic_record") == ["whole"]
+
+
+async def test_chunks_that_are_none_are_told_at_once(service):
+    """Whenever they come, the answer is one of 400, and nothing waits for the rest."""
+    ingest = await service.key("ingest")
+    head = (
+        f"POST /v1/records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ingest}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ).encode()
+    with structlog.testing.capture_logs() as logs:
+        for pieces in ([b"zz\r\n"], [b"2\r\n[]\r\n", b"zz\r\n"]):
+            async with line(service) as (reader, writer):
+                for piece in [head, *pieces]:
+                    writer.write(piece)
+                    await asyncio.sleep(0.05)
+                status, _, body = await answer(reader)
+                assert (status, orjson.loads(body)["code"]) == (400, "body_unreadable")
+                assert await ended(reader) == b""
+    assert logs == []
+
+
+async def test_an_old_client_is_not_told_to_go_on(service):
+    """One of HTTP/1.0 would take that for the answer (RFC 9110, 10.1.1)."""
+    ingest = await service.key("ingest")
+    body = orjson.dumps([service.record()])
+    for version, first in ((0, b"HTTP/1.0 200"), (1, b"HTTP/1.1 100")):
+        request = (
+            f"POST /v1/records HTTP/1.{version}\r\nHost: x\r\nAuthorization: Bearer {ingest}\r\n"
+            "Content-Type: application/json\r\nExpect: 100-continue\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        ).encode()
+        async with line(service) as (reader, writer):
+            writer.write(request + body)
+            assert (await ended(reader)).startswith(first)
 
 
 @pytest.mark.service_config(waiting_bytes_max=300_000, body_any_ratio_bytes_max=2**20)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -402,6 +403,47 @@ async def test_each_request_counts_once_for_the_rate(service, taken):
             seen.append((status, fields["ratelimit"].partition(";t")[0]))
     assert seen == [(200, '"key";r=1'), (200, '"key";r=0'), (429, '"key";r=0')]
     assert taken[-3:] == [True, True, False]
+
+
+async def test_who_sends_half_a_request_behind_and_leaves_is_no_failure(service, taken):
+    """Nor is it logged as one: a client that goes away is nothing to look into."""
+    key = await known_key(service)
+    half = request(key, line_of(service, "half", message="x" * BEHIND_BYTES_MAX))[:-20]
+    with structlog.testing.capture_logs() as logs:
+        for number in range(50):
+            async with connected(service) as (_, writer):
+                writer.write(request(key, line_of(service, f"m{number}")))
+                await asyncio.sleep(0.0001 * number)
+                writer.write(half)
+        await asyncio.sleep(0.2)
+    assert True in taken
+    assert logs == []
+    _, text = await service.call("GET", "/metrics", service.operator_key)
+    assert 'status="500"' not in text
+
+
+@pytest.mark.service_config(
+    key_cache_seconds=60,
+    ingest_requests_per_second=1,
+    ingest_burst_requests=30,
+    waiting_records_max=4,
+)
+async def test_what_finds_no_room_counts_once_for_the_rate(service):
+    """Though it is looked at on both roads; and it is told what is left as well."""
+    key = await known_key(service)
+    left = []
+    async with superuser(service) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE traffic_record IN ACCESS EXCLUSIVE MODE")
+        async with connected(service) as (_, waiting), connected(service) as (reader, writer):
+            waiting.write(request(key, line_of(service, "a") + line_of(service, "b")))
+            for _ in range(5):
+                three = b"".join(line_of(service, name) for name in "cde")
+                writer.write(request(key, three))
+                status, fields, _ = await answer(reader)
+                assert status == 429
+                left.append(int(fields["ratelimit"].partition("r=")[2].partition(";")[0]))
+    # No more than one each; while it goes on a token or two come in.
+    assert 2 <= left[0] - left[-1] <= 4
 
 
 @pytest.mark.service_config(key_cache_seconds=60, idle_seconds_max=1)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from trafficlog.api.records import refuse
 from trafficlog.errors import InvalidValueError
+from trafficlog.records import Limits, parse_report
+from trafficlog.refusals import EXPLAINED_BYTES_MAX
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+LIMITS = Limits(NOW, NOW - timedelta(days=60))
 
 
 @pytest.mark.parametrize("asked", ["message", ["message"], ["to", "message"]])
@@ -33,3 +39,23 @@ def test_a_dontlog_of_the_wrong_type_is_one_record_s_fault(asked):
     refusal = refuse(0, raw, InvalidValueError("dontlog", asked, "must be message, from, to"))
     assert refusal.field == "dontlog"
     assert ("hello" in refusal.raw) == (asked is None)
+
+
+def test_of_a_large_record_it_is_told_what_is_wrong_without_looking_into_it():
+    """Field and reason as of any other; its text, in which anything may stand, is not kept."""
+    ballast = {f"k{n}": "secret" for n in range(EXPLAINED_BYTES_MAX // 10)}
+    for wrong, field, code in (
+        ({"id": 1, "account": "acme"}, "id", "wrong_type"),
+        ({"account": "acme"}, "id", "missing"),
+        ({"id": "m1", "account": "acme", "kind": "fax"}, "kind", "not_in_set"),
+    ):
+        raw = json.dumps(wrong | ballast).encode()
+        with pytest.raises(InvalidValueError) as raised:
+            parse_report(raw, LIMITS)
+        assert (raised.value.field, raised.value.reason_code) == (field, code)
+        refusal = refuse(0, raw, raised.value)
+        assert "secret" not in refusal.raw + refusal.detail
+        assert (refusal.field, refusal.account) == (field, "acme")
+    with pytest.raises(InvalidValueError) as raised:
+        parse_report(json.dumps({"id": "m1"} | ballast).encode()[:-1], LIMITS)
+    assert (raised.value.field, raised.value.reason_code) == ("record", "malformed_json")

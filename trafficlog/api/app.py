@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from trafficlog.api import (
     certificates,
@@ -84,6 +84,9 @@ def make_app(services: Services) -> web.Application:
 async def _answer_expectation(request: web.Request) -> web.StreamResponse | None:
     """Lets a client send its body that waits to be told so; anything else is not expected here."""
     if request.headers["Expect"].strip().lower() == "100-continue":
+        if request.version < HttpVersion11:
+            # It does not know of answers before the answer (RFC 9110, 10.1.1).
+            return None
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None
     # It is answered outside of what surrounds all other requests.
@@ -100,15 +103,14 @@ def _guarded(
     names = route.names
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        limits, customer = UNLIMITED, None
+        customer = None
         if route.scopes:
             principal = await services.authenticator.principal(
                 request.headers.get("Authorization"),
                 lambda: client_address(request, services.config.trusted_proxies),
             )
             limits = services.key_rates.admit(principal)
-            if limits:
-                request[LIMITS] = limits
+            request[LIMITS] = limits
             require(principal, route.scopes, request.match_info.get("account"))
             request[PRINCIPAL] = principal
             customer = principal.account_key
@@ -122,10 +124,7 @@ def _guarded(
                     name, text, "must not contain the NUL character", reason_code="nul"
                 )
         with AS_ASKED if customer is None else only_account(customer):
-            response = await route.handler(request, services)
-        if limits and not response.prepared:
-            response.headers.update(limits)
-        return response
+            return await route.handler(request, services)
 
     return handle
 
@@ -196,6 +195,8 @@ def _observe(services: Services) -> Callable[..., Awaitable[web.StreamResponse]]
             # The next request is to find a process that stays.
             response.force_close()
         count(request, response.status, began)
+        if not response.prepared:
+            response.headers.update(request.get(LIMITS, UNLIMITED))
         response.headers[HEADER] = current
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)

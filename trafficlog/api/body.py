@@ -29,6 +29,8 @@ ZSTD_STEP_BYTES: Final = 1024
 # Compressed bodies larger than this are decompressed beside the event loop, which they would
 # otherwise keep from all other requests; below it, the change of threads costs more.
 ASIDE_BYTES: Final = 128 * 1024
+# And such as grow to more than this, which takes some 10 ms.
+GROWN_NEAR_BYTES: Final = 4 * 1024 * 1024
 # What a body is that comes without a word on it (RFC 9110, 8.3).
 UNKNOWN_TYPE: Final = "application/octet-stream"
 BYTES_IN_WORK: Final = web.RequestKey("bytes_in_work", int)
@@ -80,10 +82,7 @@ class BodyReader:
         grown_max = max(config.body_any_ratio_bytes_max, config.body_ratio_max * len(sent))
         limit = min(decoded_max, grown_max)
         try:
-            if len(sent) > ASIDE_BYTES:
-                plain = await asyncio.to_thread(decompress, encoding, sent, limit)
-            else:
-                plain = decompress(encoding, sent, limit)
+            plain = await _decompressed(encoding, sent, limit)
         except BodyTooLargeError:
             if limit == decoded_max:
                 raise
@@ -135,6 +134,8 @@ class BodyReader:
             if len(whole) > sent_max:
                 raise _too_large(sent_max)
             return whole
+        if request.transport is None:
+            raise ConnectionResetError("the client has gone")
         sent = bytearray()
         end = asyncio.get_running_loop().time() + self._config.read_seconds_max
         limit = asyncio.timeout_at(end if self._end is None else min(end, self._end))
@@ -173,6 +174,18 @@ def media_type(request: web.Request) -> str:
 def media_type_of(said: str) -> str:
     """The same of what a header says."""
     return said.partition(";")[0].strip().lower()
+
+
+async def _decompressed(encoding: str, content: bytes, bytes_max: int) -> bytes:
+    """What ``decompress`` gives, in this thread if that is soon done."""
+    near_max = min(bytes_max, GROWN_NEAR_BYTES)
+    if len(content) <= ASIDE_BYTES:
+        try:
+            return decompress(encoding, content, near_max)
+        except BodyTooLargeError:
+            if near_max == bytes_max:
+                raise
+    return await asyncio.to_thread(decompress, encoding, content, bytes_max)
 
 
 def decompress(encoding: str, content: bytes, bytes_max: int) -> bytes:

@@ -16,8 +16,10 @@ import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 
 from trafficlog.api.problems import RETRY_AFTER_SECONDS, problem, problem_body
+from trafficlog.errors import BodyUnreadableError
 
 if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
@@ -61,6 +63,11 @@ class Connection(web.RequestHandler):
         request = self._current_request
         return request is not None and not request.content.is_eof()
 
+    @property
+    def _is_gone(self) -> bool:
+        """Whether nobody is there any more to be answered."""
+        return self.transport is None or self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Starts the clock: whoever connects has something to ask."""
         super().connection_made(transport)
@@ -77,6 +84,7 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Takes bytes, and sees whether a request's headers are under way."""
         super().data_received(data)
+        self._tell_of_broken_body()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             # The handler still waits for a whole request, though bytes have come.
@@ -96,6 +104,8 @@ class Connection(web.RequestHandler):
         """The answer to what is no HTTP: a problem like all others, without our inside."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
+        if isinstance(exc, ConnectionError) and self._is_gone:
+            raise exc
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("connection_broke", exc_info=exc)
             answer = problem(500, "internal", "something went wrong; the log says what")
@@ -107,6 +117,24 @@ class Connection(web.RequestHandler):
         answer.headers["Server"] = "trafficlog"
         answer.force_close()
         return answer
+
+    def _tell_of_broken_body(self) -> None:
+        """Wakes who waits for a body whose chunks turned out to be none.
+
+        The framework queues the error as if it were the next request, and leaves them waiting.
+        """
+        request = self._current_request
+        if (
+            request is None
+            or not self._messages
+            or isinstance(self._messages[-1][0], RawRequestMessage)
+            or request.content.is_eof()
+        ):
+            return
+        self._messages.clear()
+        self._close = True
+        request.content.set_exception(BodyUnreadableError("the body's chunks are not HTTP/1.1"))
+        request.content.feed_eof()
 
     def _start_header_timer(self) -> None:
         seconds = self._door.config.header_seconds_max

@@ -143,10 +143,12 @@ class Express:
             read = self._read(head, data[head.body :])
             if read.refused or not 0 < len(read.reports) <= self._records_max:
                 return None
-            limits = services.key_rates.admit(principal)
+            services.buffer.admit(len(read.reports))
             body_bytes = head.end - head.body
             services.bodies.enter(body_bytes)
             try:
+                # Last, for what is left to the framework's road counts there.
+                limits = services.key_rates.admit(principal)
                 outcome = services.buffer.hand_in(Batch(read.reports), len(read.reports))
             except TrafficlogError:
                 services.bodies.leave(body_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -16,7 +17,7 @@ from trafficlog.api.splitting import LINES_SCHEMA, NDJSON_TYPES, Steps, in_steps
 from trafficlog.errors import BatchTooLargeError, InvalidValueError
 from trafficlog.reading import Read, read_each, read_lines
 from trafficlog.records import WITHHELD_BITS, Limits, Report, limits_of, withheld_names
-from trafficlog.refusals import Refusal
+from trafficlog.refusals import EXPLAINED_BYTES_MAX, Refusal
 from trafficlog.store.debug_log import DebugLine, RefusedRecord, refusal_line
 from trafficlog.store.ingest import Batch
 from trafficlog.values import is_name
@@ -139,15 +140,18 @@ def refuse(index: int, raw: bytes, error: InvalidValueError, withheld: int = 0) 
 
     ``withheld`` are the fields that are not to be logged besides, as bits.
     """
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        value = None
-    text = raw.decode("utf-8", "replace")
+    value = None
+    is_large = len(raw) > EXPLAINED_BYTES_MAX
+    if is_large:
+        text = "(not logged: it is too large to see whether it asks so)"
+    else:
+        text = raw.decode("utf-8", "replace")
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(raw)
     known_id = account = None
-    detail = error.detail
     # The detail quotes the value, and is kept beside the text.
     unquoted = f"{error.field}: {error.reason}"
+    detail = unquoted if is_large else error.detail
     if isinstance(value, dict):
         known_id = value.get("id") if isinstance(value.get("id"), str) else None
         asked = value.get("dontlog") or []
@@ -161,9 +165,9 @@ def refuse(index: int, raw: bytes, error: InvalidValueError, withheld: int = 0) 
             text = json.dumps(value | dict.fromkeys(hidden, "(not logged)"))
         if error.field in hidden:
             detail = unquoted
-    elif withheld or b"dontlog" in raw:
+    elif not is_large and (withheld or b"dontlog" in raw):
         text, detail = "(not logged: it asks so, and cannot be read)", unquoted
-    elif told := _ACCOUNT.search(raw):
+    elif told := _ACCOUNT.search(raw[:EXPLAINED_BYTES_MAX]):
         account = told[1].decode()
     shown_id = None if known_id is None else re.sub(r"[\ud800-\udfff]", "\ufffd", known_id)[:64]
     if not isinstance(account, str) or not is_name(account):

@@ -51,13 +51,18 @@ def in_steps(content_type: str, body: bytes, records_max: int) -> Steps:
         if lines <= records_max and body and not body.isspace():
             return Steps(lines, steps(body, PARSE_STEP_BYTES, PARSE_STEP_LINES_MAX))
     items = split(content_type, body, records_max)
-    return Steps(
-        len(items),
-        (
-            items[start : start + PARSE_STEP_RECORDS]
-            for start in range(0, len(items), PARSE_STEP_RECORDS)
-        ),
-    )
+    return Steps(len(items), _together(items))
+
+
+def _together(items: Sequence[bytes | memoryview]) -> Iterator[Sequence[bytes | memoryview]]:
+    """The texts in parts of so many, or of so many bytes if that is fewer."""
+    start = size = 0
+    for end, item in enumerate(items):
+        if end - start == PARSE_STEP_RECORDS or size >= PARSE_STEP_BYTES:
+            yield items[start:end]
+            start, size = end, 0
+        size += len(item)
+    yield items[start:]
 
 
 def split(content_type: str, body: bytes, records_max: int) -> Sequence[bytes | memoryview]:
