@@ -29,7 +29,7 @@ ZSTD_STEP_BYTES: Final = 1024
 # Compressed bodies larger than this are decompressed beside the event loop, which they would
 # otherwise keep from all other requests; below it, the change of threads costs more.
 ASIDE_BYTES: Final = 128 * 1024
-# And such as grow to more than this, which takes some 10 ms.
+# And such as grow to more than this, which takes up to 20 ms.
 GROWN_NEAR_BYTES: Final = 4 * 1024 * 1024
 # What a body is that comes without a word on it (RFC 9110, 8.3).
 UNKNOWN_TYPE: Final = "application/octet-stream"
