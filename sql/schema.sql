@@ -1592,7 +1592,8 @@ BEGIN
                                     kind, direction, id, sender, recipient, ip, user_agent)
         SELECT created_at, traffic_expires, updated_at, account_key, duration,
                kind, direction, id, sender, recipient, ip, user_agent
-        FROM unnest(p_reports) ORDER BY traffic_expires, created_at, account_key, id
+        -- Of two kinds that claim to be one record the first to come is it.
+        FROM unnest(p_reports) ORDER BY traffic_expires, created_at, account_key, id, ordinal
         ON CONFLICT DO NOTHING
         RETURNING account_key, created_at, id, kind
     )

@@ -93,8 +93,8 @@ def merge(old: Report, new: Report) -> Report:
             (d for d in (old.duration, new.duration) if d is not None), default=None
         )
     merged.updated = max((t for t in (old.updated, new.updated) if t), default=None)
-    merged.ip = old.ip or new.ip
-    merged.user_agent = old.user_agent or new.user_agent
+    merged.ip = new.ip if old.ip is None else old.ip
+    merged.user_agent = new.user_agent if old.user_agent is None else old.user_agent
     bits = old.withheld | new.withheld
     if bits != old.withheld:
         merged.dontlog = withheld_names(bits)

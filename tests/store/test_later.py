@@ -143,6 +143,27 @@ async def test_a_report_of_another_kind_tells_nothing_of_its_record(store):
     assert sum(row[5] for row in await usage(store)) == 2
 
 
+async def test_the_first_of_two_kinds_is_its_record_among_many_too(store):
+    """The order in which rows are stored does not decide it, whichever way they are sorted."""
+    sms = [report(f"m{n}", kind="sms", status="sent", updated=at(1)) for n in range(100)]
+    calls = [report(r.id, kind="call", status="success", updated=at(2)) for r in sms]
+    pairs = zip(sms, calls, strict=True)
+    assert await store.write(*(each for pair in pairs for each in pair)) == (100, 0, 100)
+    assert {row["kind"] for row in await store.history()} == {1}
+
+
+async def test_an_empty_user_agent_stays_however_its_reports_come(store):
+    """Together they are merged by the service, one by one by the database."""
+    for name in ("together", "apart"):
+        first = report(name, user_agent="", ip=None)
+        later = report(name, user_agent="curl/8", ip="192.0.2.1", updated=at(1))
+        for batch in ([first, later],) if name == "together" else ([first], [later]):
+            await store.write(*batch)
+    assert [(r["user_agent"], str(r["ip"])) for r in await store.traffic()] == [
+        ("", "192.0.2.1")
+    ] * 2
+
+
 async def test_a_known_report_beside_one_that_tells_more_is_a_duplicate(store):
     """In one request, in two of one group, and whichever comes first."""
 
