@@ -196,9 +196,13 @@ class Stock:
             await connection.close()
 
     async def waiting_detach(self) -> int | None:
-        """The process of a detach that waits for older transactions."""
+        """The process of a detach that waits for a lock, or for older transactions.
+
+        By the locks that it lacks: its wait event is gone for a moment whenever something
+        wakes it, as a database does that another test drops.
+        """
         return await self.admin.fetchval(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            "SELECT pid FROM pg_stat_activity a WHERE datname = current_database()"
             " AND pid <> pg_backend_pid() AND query LIKE '%DETACH PARTITION%'"
-            " AND wait_event_type = 'Lock'"
+            " AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)"
         )
