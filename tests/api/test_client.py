@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from tests.api.flaky import FAST, FlakyService, problem
 from trafficlog.client import (
@@ -21,6 +28,9 @@ from trafficlog.client import (
     ServiceUnreachableError,
 )
 from trafficlog.errors import InvalidValueError, KeyMissingError, ScopeMissingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def client(service: FlakyService, **options) -> Poster:
@@ -133,7 +143,10 @@ async def test_retry_after_is_honoured(flaky):
             assert seen[0].pause_seconds >= 1.0
 
 
-@pytest.mark.parametrize("asked", ["", "soon", "-1", "1.5", "Thu, 99 Foo 2026"])
+@pytest.mark.parametrize(
+    "asked",
+    ["", "soon", "-1", "1.5", "Thu, 99 Foo 2026", "Thu, 1 Jan 99999999999999 00:00:00 GMT"],
+)
 async def test_a_retry_after_that_means_nothing_is_passed_over(flaky, asked):
     """The back-off alone decides then."""
     flaky.script = [problem(503, "later", **{"Retry-After": asked})]
@@ -249,11 +262,25 @@ async def test_requests_are_bounded_in_bytes(flaky):
     assert len(flaky.requests) == 20
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "localhost:8080", "ftp://x", "http://", "http://[::1", "http://a..b"),
+        "http://" + 64 * "a",
+    ],
+)
 def test_a_url_that_is_none_is_refused_at_once(url):
     """A typing error is told before anything is read."""
     with pytest.raises(InvalidValueError, match="url"):
         Poster(url, "k")
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:1", "http://secret@127.0.0.1:1"])
+def test_a_url_with_a_password_is_refused_and_not_shown(url):
+    """It would stand in for the key, in logs too."""
+    with pytest.raises(InvalidValueError, match="url: must hold no user") as caught:
+        Poster(url, "k")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "ä"])
@@ -265,7 +292,72 @@ def test_a_key_that_is_none_is_refused_and_not_shown(key):
 
 
 async def test_a_record_that_is_no_json_is_named(flaky):
-    """Halves of surrogate pairs have no JSON; the error says which record."""
-    async with client(flaky) as posting:
-        with pytest.raises(InvalidValueError, match=r"records\[1\]"):
-            await posting.post_records([{"id": "a"}, {"id": "\ud800"}])
+    """Halves of surrogate pairs have no JSON; the error says which record, and none is posted."""
+    async with client(flaky, batch_records_max=1) as posting:
+        with pytest.raises(InvalidValueError, match=r"records\[2\]"):
+            await posting.post_records([{"id": "a"}, {"id": "b"}, {"id": "\ud800"}])
+    assert flaky.requests == []
+
+
+async def test_tls_that_fails_is_tried_again():
+    """As of a proxy that has no certificate yet, which answers by an alert (RFC 8446, §6)."""
+    greeted = 0
+
+    async def alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        await reader.read(1000)
+        writer.write(bytes([21, 3, 3, 0, 2, 2, 80]))  # fatal: internal_error
+        writer.close()
+
+    server = await asyncio.start_server(alert, "127.0.0.1", 0)
+    policy = RetryPolicy(first_seconds=0.01, pause_seconds_max=0.02, give_up_after_seconds=0.2)
+    async with server, Poster(url_of(server, "https"), "secret", retry=policy) as posting:
+        with pytest.raises(ServiceUnreachableError, match="internal error"):
+            await posting.post_records(records(1))
+    assert greeted > 1
+
+
+async def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path):
+    """No record goes to whoever it is, and the error says why."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+
+    def served(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0, ssl=context)
+    seen: list[Retry] = []
+    async with server, Poster(url_of(server, "https"), "secret", on_retry=seen.append) as posting:
+        with pytest.raises(RequestRefusedError, match="CERTIFICATE_VERIFY_FAILED"):
+            await posting.post_records(records(1))
+    assert seen == []
+
+
+def url_of(server: asyncio.Server, scheme: str) -> str:
+    """Where a server listens."""
+    return f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def self_signed(path: Path) -> Path:
+    """A file with a key, and a certificate that nobody else has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    return path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from contextlib import suppress
 
 import pytest
@@ -22,6 +24,7 @@ from trafficlog.client import (
     SpoolBusyError,
     SpoolFullError,
 )
+from trafficlog.client.spool import Spool
 from trafficlog.errors import InvalidValueError, KeyMissingError, ScopeMissingError
 
 
@@ -430,6 +433,40 @@ async def test_a_send_that_is_cancelled_leaves_the_client_whole(flaky):
         assert sending.figures.waiting == 0
 
 
+async def test_leaving_that_is_cut_off_again_and_again_leaves_nobody_waiting(
+    flaky, tmp_path, monkeypatch
+):
+    """Whoever waits is told, also while the disk does not answer."""
+    flaky.away = True
+    disk, asked = threading.Event(), threading.Event()
+
+    def append(_self: Spool, _lines: list[bytes]) -> None:
+        asked.set()
+        disk.wait(20)
+
+    monkeypatch.setattr(Spool, "append", append)
+    waiting: list[asyncio.Task] = []
+
+    async def use() -> None:
+        async with client(
+            flaky, spool=tmp_path, spool_after_seconds=0.01, requests_max=1, batch_records_max=1
+        ) as sending:
+            waiting.extend(asyncio.create_task(sending.send(each)) for each in records(3))
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    await asyncio.to_thread(asked.wait, 10)
+    for _ in range(4):
+        using.cancel()
+        await asyncio.sleep(0.05)
+    disk.set()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    async with asyncio.timeout(5):
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in told] == [ClientClosedError] * 3
+
+
 async def test_a_record_that_cannot_go_is_told_at_once(flaky):
     """Too large, or nothing that JSON has words for."""
     async with client(flaky, record_bytes_max=100) as sending:
@@ -447,6 +484,10 @@ async def test_a_record_that_cannot_go_is_told_at_once(flaky):
         {"waiting_records_max": 0},
         {"record_bytes_max": 0},
         {"batch_records_max": 0},
+        {"batch_bytes_max": 0},
+        {"batch_seconds": -1.0},
+        {"spool_after_seconds": math.nan},
+        {"close_seconds": -0.1},
     ],
 )
 def test_a_bound_that_is_none_is_refused(wrong):

@@ -198,6 +198,24 @@ def test_holds(database):
     assert (run("hold", "release", placed["id"])).code == 1
 
 
+def test_tables_show_what_is_there(database):
+    """Brackets are no styles, colons no pictures, and control characters reach no terminal."""
+
+    def run(*arguments: str):
+        return invoke(*arguments, dsn=database, env=TIME_TRAVEL)
+
+    for number, reason in (("+1", "[/red] a [case] :cat:"), ("+2", "a\x1b[31mb\x07\x9b")):
+        done = run(
+            *("hold", "place", "--number", number, "--until", "2027-01-01"),
+            *("--reason", reason, "--case-ref", "[bold]1"),
+        )
+        assert done.code == 0, done.err
+    listed = run("hold", "list").out
+    assert "[/red] a [case] :cat:" in listed
+    assert listed.count("[bold]1") == 2
+    assert r"a\x1b[31mb\x07\x9b" in listed
+
+
 def test_retention_and_ledger_answer_for_programs_and_for_people(database):
     """The keys that others script against; and tables without JSON."""
 

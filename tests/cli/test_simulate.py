@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.api.flaky import flaky_service
 from tests.cli.process import trafficlog
-from trafficlog.client import Client
+from trafficlog.client import Client, Retry
 from trafficlog.errors import InvalidValueError
 from trafficlog.records import Limits, parse_report
 from trafficlog.simulate import (
@@ -252,6 +252,22 @@ async def test_a_service_that_is_nowhere_ends_the_run(unused_tcp_port):
             )
     assert caught.value.summary.unanswered > 0
     json.dumps(caught.value.summary.as_dict())
+
+
+async def test_what_nobody_foresaw_is_no_summary(unused_tcp_port):
+    """An error that is none of trafficlog's own comes out; it is not taken for an end."""
+
+    class Broken(NoProgress):
+        def retrying(self, _retry: Retry) -> None:
+            raise LookupError("nobody foresaw it")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await simulate(
+            options(f"http://127.0.0.1:{unused_tcp_port}", seconds=0.3),
+            datetime.now(UTC),
+            Broken(),
+        )
+    assert caught.group_contains(LookupError)
 
 
 async def test_with_a_spool_nothing_is_given_up(tmp_path):

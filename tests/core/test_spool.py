@@ -232,6 +232,40 @@ def test_damage_is_set_aside_and_not_destroyed(tmp_path):
     again.close()
 
 
+def test_what_was_set_aside_stays_when_more_is_damaged(tmp_path):
+    """Also by another owner of the directory, and beside what somebody put there."""
+    (tmp_path / "notes.damaged").write_bytes(b"x")
+    for name in ("a", "b"):
+        spool = opened(tmp_path)
+        spool.append(lines(name, *"cdef"))
+        spool.append(lines("z"))
+        spool.close()
+        (path,) = segments(tmp_path)
+        data = bytearray(path.read_bytes())
+        data[30] ^= 1
+        path.write_bytes(data)
+        spool = opened(tmp_path)
+        assert drained(spool) == lines("z")
+        spool.close()
+    aside = [*tmp_path.glob("*.damaged")]
+    assert len(aside) == 3
+    assert opened(tmp_path).damaged_bytes == sum(path.stat().st_size for path in aside)
+
+
+def test_the_names_of_all_directories_that_are_made_are_synced(tmp_path, monkeypatch):
+    """Each in the one above it, which a power cut would take otherwise."""
+    synced = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    opened(tmp_path / "a" / "b").close()
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "a")]
+
+
 def test_nobody_else_may_read_it(tmp_path):
     """Records are personal data: the directory and its files are the owner's alone."""
     spool = opened(tmp_path / "made" / "spool")

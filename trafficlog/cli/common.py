@@ -7,6 +7,7 @@ import contextlib
 import functools
 import getpass
 import logging
+import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ import click
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trafficlog import postgres
 from trafficlog.cli.logs import configure_logs
@@ -39,6 +41,7 @@ ANSWER_IS_NO: Final = 1
 WRONG_USAGE: Final = 2
 DATABASE_AWAY: Final = 3
 PIPE_COLUMNS: Final = 1_000
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
 
 T = TypeVar("T")
 
@@ -90,7 +93,11 @@ class Target:
         else:
             # In a pipe nothing is folded: a line of the table is a line of the output.
             width = None if sys.stdout.isatty() else PIPE_COLUMNS
-            Console(width=width).print(table(), highlight=False, soft_wrap=width is not None)
+            answer = table()
+            Console(width=width).print(
+                printable(answer) if isinstance(answer, str) else answer,
+                soft_wrap=width is not None,
+            )
 
 
 def print_json(data: object) -> None:
@@ -200,9 +207,14 @@ def actor() -> str:
         return "cli"
 
 
-def _cell(value: object) -> str:
+def printable(text: str) -> Text:
+    """The text as it is, for a terminal: brackets are no styles, control characters no commands."""
+    return Text(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text))
+
+
+def _cell(value: object) -> Text:
     if value is None:
-        return "-"
+        return Text("-")
     if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%SZ}"
-    return str(value)
+        return Text(f"{value:%Y-%m-%d %H:%M:%SZ}")
+    return printable(str(value))

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from trafficlog.cli.common import exit_codes, print_json, table_of
+from trafficlog.cli.common import exit_codes, print_json, printable, table_of
 from trafficlog.errors import InvalidValueError
 from trafficlog.records import AccountId
 from trafficlog.ship import ShipFailedError, ShipOptions, ShipSummary, ship_kannel_until_signal
@@ -149,4 +149,5 @@ class _Bar:
         )
 
     def retrying(self, retry: Retry) -> None:
-        self._bar.console.print(f"waiting for the service: {retry}", highlight=False)
+        text = f"waiting for the service: {retry.reason}; again in {retry.pause_seconds:.1f} s"
+        self._bar.console.print(printable(text))

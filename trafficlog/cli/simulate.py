@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from trafficlog.cli.common import ANSWER_IS_NO, exit_codes, print_json, table_of
+from trafficlog.cli.common import ANSWER_IS_NO, exit_codes, print_json, printable, table_of
 from trafficlog.clock import Clock
 from trafficlog.simulate import (
     Mix,
@@ -189,7 +189,7 @@ class _Panel:
 
     def retrying(self, retry: Retry) -> None:
         if retry.attempt == 0:
-            self._live.console.print(f"waiting for the service: {retry.reason}", highlight=False)
+            self._live.console.print(printable(f"waiting for the service: {retry.reason}"))
 
 
 def _figures(state: SimulationState) -> list[tuple[str, str]]:

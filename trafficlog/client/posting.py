@@ -37,7 +37,7 @@ from trafficlog.client.retries import Retry, RetryPolicy
 from trafficlog.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 Encoding = Literal["identity", "gzip", "zstd"]
@@ -122,10 +122,11 @@ class Poster:
             ScopeMissingError: the key does not open the ingest.
             RequestRefusedError: the service refuses the request as a whole.
             AnswerUnreadableError: the answer is not that of a trafficlog service.
-            InvalidValueError: a record holds what JSON cannot.
+            InvalidValueError: a record holds what JSON cannot; none was posted.
         """
         answer, start = IngestAnswer(), 0
-        lines = (as_line(record, f"records[{place}]") for place, record in enumerate(records))
+        # All are looked at before the first goes: an error says that none was posted.
+        lines = [as_line(record, f"records[{place}]") for place, record in enumerate(records)]
         for batch in in_batches(lines, self._batch_records_max, self._batch_bytes_max):
             answer = answer.followed_by(await self.post_lines(batch, self._retry), start)
             start += len(batch)
@@ -190,7 +191,8 @@ class Poster:
                 self._records_url, data=body, allow_redirects=False
             ) as response:
                 return read_answer(response, await response.read())
-        except aiohttp.ClientSSLError as error:
+        except aiohttp.ClientConnectorCertificateError as error:
+            # Other failures of TLS may pass: a proxy sends alerts while it has no certificate.
             raise RequestRefusedError(f"no secure connection: {error}") from error
         except TimeoutError as error:
             raise TryAgainError(f"no answer within {self._timeout.total} s") from error
@@ -211,7 +213,7 @@ def as_line(record: Mapping[str, object], name: str) -> bytes:
 
 
 def in_batches(
-    lines: Iterator[bytes], records_max: int, bytes_max: int
+    lines: Iterable[bytes], records_max: int, bytes_max: int
 ) -> Iterator[Sequence[bytes]]:
     """The lines in their order, in batches within both bounds; one line may pass ``bytes_max``."""
     batch: list[bytes] = []
@@ -229,8 +231,12 @@ def in_batches(
 def _service_url(url: str) -> yarl.URL:
     try:
         parsed = yarl.URL(url)
+        # As a connection will do, which is too late to say what is wrong.
+        (parsed.raw_host or "").encode("idna")
     except ValueError:
         parsed = yarl.URL()
+    if parsed.user is not None or parsed.password is not None:
+        raise InvalidValueError("url", "…", "must hold no user and no password")
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise InvalidValueError("url", url, "must be http://HOST:PORT or https://HOST:PORT")
     return parsed.with_query(None).with_fragment(None)

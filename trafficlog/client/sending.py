@@ -98,9 +98,17 @@ class Client:
             ("requests_max", requests_max),
             ("waiting_records_max", waiting_records_max),
             ("record_bytes_max", record_bytes_max),
+            ("batch_bytes_max", batch_bytes_max),
         ):
             if value < 1:
                 raise InvalidValueError(name, value, "must be at least 1")
+        for name, seconds in (
+            ("spool_after_seconds", spool_after_seconds),
+            ("batch_seconds", batch_seconds),
+            ("close_seconds", close_seconds),
+        ):
+            if not seconds >= 0:  # which NaN is not
+                raise InvalidValueError(name, seconds, "must be a number of seconds from 0 on")
         self._retry = retry or RetryPolicy()
         self._spool_retry = replace(self._retry, give_up_after_seconds=None)
         self._spool_after_seconds = None if spool is None else spool_after_seconds
@@ -289,6 +297,8 @@ class Client:
         self._wake_drain.set()
 
     def _settled(self, batch: Batch) -> None:
+        # Whoever has heard nothing, as keeping it was cut off itself, waits for nothing any more.
+        batch.fail(ClientClosedError())
         self._queue.settled(batch)
         self._room.give(len(batch.lines), batch.size)
         self._moved.set()
@@ -382,6 +392,8 @@ class Client:
                 await self._keep(batch, ClientClosedError())
                 self._settled(batch)
         finally:
+            for batch in self._queue.unsettled:
+                self._settled(batch)
             if self._thread is not None:
                 self._thread.shutdown()
             if self._spool is not None:

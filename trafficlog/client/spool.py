@@ -93,9 +93,10 @@ class Spool:
             SpoolFailedError: it cannot be made, read or written.
         """
         try:
-            if not self._directory.is_dir():
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync(self._directory.parent)
+            missing = [p for p in (self._directory, *self._directory.parents) if not p.exists()]
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for made in missing:
+                _sync(made.parent)
             self._lock = os.open(
                 self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
@@ -103,7 +104,7 @@ class Spool:
             for path in self._directory.glob("*.segment"):
                 self._segments.append(_Segment(int(path.stem), path, path.stat().st_size))
             # What was found damaged takes its room until somebody has looked at it.
-            damaged = [path.stat().st_size for path in self._directory.glob("*.damaged")]
+            damaged = {path: path.stat().st_size for path in self._directory.glob("*.damaged")}
         except BlockingIOError as error:
             self.close()
             raise SpoolBusyError(
@@ -113,9 +114,10 @@ class Spool:
             self.close()
             raise SpoolFailedError(f"the spool {self._directory}: {error}") from error
         self._segments = deque(sorted(self._segments, key=lambda each: each.number))
-        if self._segments:
-            self._last_number = self._segments[-1].number
-        self.damaged_bytes = sum(damaged)
+        # No number comes again, or one damaged segment would be set aside over another.
+        numbers = [int(path.stem) for path in damaged if path.stem.isdecimal()]
+        self._last_number = max([*numbers, *(each.number for each in self._segments)], default=0)
+        self.damaged_bytes = sum(damaged.values())
         self.bytes_used = sum(each.size for each in self._segments) + self.damaged_bytes
 
     def close(self) -> None:

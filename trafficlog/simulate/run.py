@@ -95,7 +95,7 @@ class _Simulation:
             on_retry=progress.retrying,
         )
         self._time = asyncio.get_running_loop().time
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         self._room = asyncio.Semaphore(options.in_flight_max)
         self._by_sort: Counter[str] = Counter()
         self._by_code: Counter[str] = Counter()
@@ -110,20 +110,18 @@ class _Simulation:
             self._began = self._time()
             telling = asyncio.create_task(self._tell_always())
             try:
-                await self._send_all()
-                self._ended = self._time()
                 # Each is answered, kept in the spool or given up in its own time.
-                await asyncio.gather(*self._tasks)
+                async with asyncio.TaskGroup() as sends:
+                    await self._send_all(sends)
+                    self._ended = self._time()
             finally:
                 telling.cancel()
-                for task in self._tasks:
-                    task.cancel()
         summary = self._summed_up()
         if self._failure is not None:
             raise SimulationFailedError(self._failure, summary) from self._failure
         return summary
 
-    async def _send_all(self) -> None:
+    async def _send_all(self, sends: asyncio.TaskGroup) -> None:
         steps = 0
         for planned in self._traffic.reports():
             due = self._began + planned.due
@@ -136,9 +134,7 @@ class _Simulation:
                 return
             await self._room.acquire()
             self._behind = max(self._behind, self._time() - due)
-            task = asyncio.create_task(self._send(planned, due))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            sends.create_task(self._send(planned, due))
             self._by_sort[planned.sort.value] += 1
         await self._pause(self._began + self._options.seconds - self._time())
 
@@ -154,6 +150,7 @@ class _Simulation:
             return
 
     async def _send(self, planned: Planned, due: float) -> None:
+        self._waiting += 1
         try:
             outcome = await self._client.send(planned.record)
         except RecordRefusedError:
@@ -169,6 +166,7 @@ class _Simulation:
             if outcome is Outcome.STORED:
                 self._note_latency(due)
         finally:
+            self._waiting -= 1
             self._room.release()
 
     def _note_latency(self, due: float) -> None:
@@ -197,7 +195,7 @@ class _Simulation:
                     sent=self._by_sort.total(),
                     acknowledged=figures.acknowledged,
                     refused=figures.refused,
-                    waiting=len(self._tasks),
+                    waiting=self._waiting,
                     unanswered=self._unanswered,
                     spool_bytes=figures.spool_bytes,
                     retries=figures.retries,
