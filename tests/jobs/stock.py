@@ -196,13 +196,18 @@ class Stock:
             await connection.close()
 
     async def waiting_detach(self) -> int | None:
-        """The process of a detach that waits for a lock, or for older transactions.
+        """The process of a detach that waits for older transactions."""
+        return await self.waiting("DETACH PARTITION")
+
+    async def waiting(self, words: str) -> int | None:
+        """The process of a statement with these words that waits for a lock, or transactions.
 
         By the locks that it lacks: its wait event is gone for a moment whenever something
         wakes it, as a database does that another test drops.
         """
         return await self.admin.fetchval(
             "SELECT pid FROM pg_stat_activity a WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND query LIKE '%DETACH PARTITION%'"
-            " AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)"
+            " AND pid <> pg_backend_pid() AND strpos(query, $1) > 0"
+            " AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted)",
+            words,
         )

@@ -35,11 +35,52 @@ async def test_a_table_that_is_locked_does_not_stop_the_others(stock):
     name = await stock.partition("traffic_record", START, 60)
     async with stock.transaction(f"LOCK TABLE {name}"):
         async with asyncio.timeout(20):
-            result = await stock.run(HISTORY_GONE, detach_seconds_max=1)
+            result = await stock.run(HISTORY_GONE)
         assert [name in failure for failure in result.failures] == [True]
         assert [(d.table, d.rows) for d in result.dropped if d.rows] == [("history_record", 1)]
     result = await stock.run(HISTORY_GONE)
     assert (result.failures, [(d.name, d.rows) for d in result.dropped]) == ([], [(name, 1)])
+
+
+async def test_who_waits_for_a_locked_partition_keeps_nobody_waiting(stock):
+    """Partitions are made and records stored meanwhile; nobody asks for the whole table's lock."""
+    await stock.write(report("m1"))
+    name = await stock.partition("traffic_record", START, 60)
+    async with stock.transaction(f"LOCK TABLE {name}"):
+        run = asyncio.create_task(stock.run(TRAFFIC_GONE, lock_timeout_ms=3_000))
+        await until(lambda: stock.waiting("LOCK TABLE"))
+        # One into a partition that has to be made.
+        async with asyncio.timeout(2):
+            await stock.write(report("m2", START + 55 * DAY), now=START + 59 * DAY)
+        while not run.done():
+            assert not await stock.admin.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE relation = 'traffic_record'::regclass"
+                " AND mode = 'AccessExclusiveLock'"
+            )
+            await asyncio.sleep(0.001)
+        assert [name in failure for failure in (await run).failures] == [True]
+    assert (await stock.run(TRAFFIC_GONE)).failures == []
+
+
+async def test_a_detach_that_took_too_long_is_finalised_by_the_same_run(stock):
+    """When the reader it waited for has ended by its next try."""
+    await stock.write(report("m1"))
+    async with stock.transaction("SELECT count(*) FROM traffic_record"):
+        run = asyncio.create_task(stock.run(TRAFFIC_GONE, detach_seconds_max=1))
+        await until(stock.waiting_detach)
+
+        async def pending():
+            return (
+                await stock.admin.fetchval(
+                    "SELECT bool_or(detach_pending) FROM partition_catalogue"
+                )
+                and not await stock.waiting_detach()
+            )
+
+        await until(pending)
+    result = await run
+    assert result.failures == []
+    assert [(d.table, d.rows) for d in result.dropped if d.rows] == [("traffic_record", 1)]
 
 
 @pytest.mark.parametrize("table", ["traffic_record", "history_record"])

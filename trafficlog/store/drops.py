@@ -101,35 +101,45 @@ class Drops:
         child = await quoted(self._connection, name)
         command = f"ALTER TABLE {parent} DETACH PARTITION {child}"
 
-        async def detach() -> None:
+        async def attempt() -> None:
             nonlocal pending
-            # It waits for older transactions while nobody waits for it, so it may
-            # take its time. To finalise waits with the parent's lock, which making a
-            # partition needs: that is tried shortly and again.
-            await set_lock_timeout(
-                self._connection,
-                self._config.lock_timeout_ms if pending else self._config.detach_seconds_max * 1000,
-            )
             try:
-                await self._connection.execute(
-                    f"{command} {'FINALIZE' if pending else 'CONCURRENTLY'}"
-                )
+                if pending:
+                    await self._connection.execute(f"{command} FINALIZE")
+                else:
+                    await self._detach_concurrently(command, child)
+            # First, for it is one of those below.
+            except asyncpg.LockNotAvailableError:
+                pending = await self._is_detach_pending(name)
+                raise
             except (
                 asyncpg.FeatureNotSupportedError,
                 asyncpg.ObjectNotInPrerequisiteStateError,
             ):
                 # Citus, or a default partition that somebody added: the plain form,
                 # which everybody would wait behind, so it gives up soon.
-                await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
                 await self._connection.execute(command)
-            except asyncpg.LockNotAvailableError:
-                pending = await self._is_detach_pending(name)
-                raise
-            finally:
-                if not self._connection.is_closed():
-                    await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
 
-        await retried(detach, self._config.drop_attempts_max)
+        await retried(attempt, self._config.drop_attempts_max)
+
+    async def _detach_concurrently(self, command: str, child: str) -> None:
+        """Unlinks a partition, once nobody has it and all older transactions have ended.
+
+        Raises:
+            asyncpg.LockNotAvailableError: somebody has it, or an older transaction goes on for
+                longer than is waited; then the detach is pending.
+        """
+        # A detach would wait for whoever has the partition with the parent's lock, which making
+        # another needs: so that is waited for before, shortly.
+        async with self._connection.transaction():
+            await self._connection.execute(f"LOCK TABLE {child} IN SHARE UPDATE EXCLUSIVE MODE")
+        # While it waits for older transactions nobody waits for it, so it may take its time.
+        await set_lock_timeout(self._connection, self._config.detach_seconds_max * 1000)
+        try:
+            await self._connection.execute(f"{command} CONCURRENTLY")
+        finally:
+            if not self._connection.is_closed():
+                await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
 
     async def _is_detach_pending(self, name: str) -> bool:
         found = await rows(queries.partitions(self._connection))
