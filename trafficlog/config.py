@@ -167,7 +167,10 @@ class Config:
         200, 10, 60_000, "how long retention waits for a table's lock, in milliseconds"
     )
     detach_seconds_max: int = _setting(
-        60, 1, 86_400, "how long a concurrent detach waits for older transactions, in seconds"
+        60,
+        1,
+        86_400,
+        "how long a drop waits for its partition and for older transactions, in seconds",
     )
     verify_blocks_max: int = _setting(
         4_096, 1, 10**6, "blocks of 8 kB that `retention verify --deep` reads in one statement"

@@ -35,7 +35,7 @@ async def test_a_table_that_is_locked_does_not_stop_the_others(stock):
     name = await stock.partition("traffic_record", START, 60)
     async with stock.transaction(f"LOCK TABLE {name}"):
         async with asyncio.timeout(20):
-            result = await stock.run(HISTORY_GONE)
+            result = await stock.run(HISTORY_GONE, detach_seconds_max=1)
         assert [name in failure for failure in result.failures] == [True]
         assert [(d.table, d.rows) for d in result.dropped if d.rows] == [("history_record", 1)]
     result = await stock.run(HISTORY_GONE)
@@ -47,7 +47,7 @@ async def test_who_waits_for_a_locked_partition_keeps_nobody_waiting(stock):
     await stock.write(report("m1"))
     name = await stock.partition("traffic_record", START, 60)
     async with stock.transaction(f"LOCK TABLE {name}"):
-        run = asyncio.create_task(stock.run(TRAFFIC_GONE, lock_timeout_ms=3_000))
+        run = asyncio.create_task(stock.run(TRAFFIC_GONE, detach_seconds_max=3))
         await until(lambda: stock.waiting("LOCK TABLE"))
         # One into a partition that has to be made.
         async with asyncio.timeout(2):

@@ -41,7 +41,7 @@ async def test_a_lock_is_tried_for_so_often_in_a_run(stock, attempts, failures):
     name = await stock.partition("traffic_record", START, 60)
     async with stock.transaction(f"LOCK TABLE {name}"):
         run = asyncio.create_task(
-            stock.run(TRAFFIC_GONE, drop_attempts_max=attempts, lock_timeout_ms=500)
+            stock.run(TRAFFIC_GONE, drop_attempts_max=attempts, detach_seconds_max=1)
         )
 
         async def tried():

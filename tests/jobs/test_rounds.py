@@ -70,7 +70,7 @@ async def test_a_failed_part_counts_and_tells_how_long_it_is_overdue(stock):
     """A locked partition: failure counted, no success noted, the gauge shows its age."""
     await stock.write(report("m1"))
     name = await stock.partition("traffic_record", START, 60)
-    rounds = Rounds(stock, at=HISTORY_GONE, drop_attempts_max=1)
+    rounds = Rounds(stock, at=HISTORY_GONE, detach_seconds_max=1, drop_attempts_max=1)
     async with (
         stock.transaction(f"LOCK TABLE {name}"),
         Retention(stock.dsn, rounds.config) as retention,

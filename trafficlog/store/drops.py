@@ -129,13 +129,14 @@ class Drops:
             asyncpg.LockNotAvailableError: somebody has it, or an older transaction goes on for
                 longer than is waited; then the detach is pending.
         """
-        # A detach would wait for whoever has the partition with the parent's lock, which making
-        # another needs: so that is waited for before, shortly.
-        async with self._connection.transaction():
-            await self._connection.execute(f"LOCK TABLE {child} IN SHARE UPDATE EXCLUSIVE MODE")
-        # While it waits for older transactions nobody waits for it, so it may take its time.
+        # Nobody waits for either wait, so they may take their time; the server ends an automatic
+        # vacuum for who has waited for a second (deadlock_timeout).
         await set_lock_timeout(self._connection, self._config.detach_seconds_max * 1000)
         try:
+            # A detach would wait for whoever has the partition with the parent's lock, which making
+            # another needs.
+            async with self._connection.transaction():
+                await self._connection.execute(f"LOCK TABLE {child} IN SHARE UPDATE EXCLUSIVE MODE")
             await self._connection.execute(f"{command} CONCURRENTLY")
         finally:
             if not self._connection.is_closed():
