@@ -158,7 +158,10 @@ class Config:
         20, 0, 10_000, "partitions sealed by one run; the next one goes on"
     )
     seal_wait_seconds_max: int = _setting(
-        60, 1, 86_400, "how long sealing waits for older transactions, in seconds"
+        60,
+        1,
+        86_400,
+        "how long sealing waits for its partition and for older transactions, in seconds",
     )
     drop_attempts_max: int = _setting(
         5, 1, 100, "tries to get the lock for one partition's drop in a run"

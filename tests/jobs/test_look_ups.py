@@ -117,6 +117,20 @@ async def test_a_build_that_waits_and_dies_is_begun_anew_by_the_next_run(stock, 
     assert await look_ups(stock, traffic) == dict.fromkeys(LOOK_UPS["traffic_record"], True)
 
 
+async def test_sealing_waits_for_who_is_at_the_partition_already(stock):
+    """Such as a vacuum, in whose way nobody is: longer than for what others stand behind."""
+    await stock.write(report("m1"))
+    traffic, _ = await both(stock)
+    async with stock.transaction(f"LOCK TABLE {traffic} IN SHARE UPDATE EXCLUSIVE MODE"):
+        run = asyncio.create_task(stock.run(QUIET, lock_timeout_ms=50))
+        await until(lambda: stock.waiting("VACUUM"))
+        await stock.write(report("late"), now=QUIET)
+        await asyncio.sleep(0.2)
+    result = await run
+    assert result.failures == []
+    assert traffic in result.sealed
+
+
 async def test_what_is_sealed_is_dropped_like_any_other(stock):
     """With its indexes; nothing of it is left in the catalogue."""
     await stock.write(report("m1"))

@@ -36,6 +36,19 @@ class Sealing:
             asyncpg.LockNotAvailableError: a transaction stayed open for longer than
                 ``seal_wait_seconds_max``; the next run begins with what is missing.
         """
+        # Nobody waits for the locks that this needs, and it waits for every transaction that is
+        # older; so it may wait longer than what others stand behind. An automatic vacuum that is
+        # at the partition already is ended by the server when it was waited for a second.
+        await set_lock_timeout(self._connection, self._config.seal_wait_seconds_max * 1000)
+        try:
+            await self._freeze(partition, now)
+            await self._index(partition)
+        finally:
+            if not self._connection.is_closed():
+                await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
+        return partition.name
+
+    async def _freeze(self, partition: Partition, now: datetime) -> None:
         # First: dead rows go from one index then, not from six, and are not read for them
         # (1,000,000 records of which a tenth were updated: 6.1 s, the other way about 7.2).
         place = {"table_name": partition.table, "lower": partition.bounds.lower}
@@ -43,22 +56,14 @@ class Sealing:
             name = await quoted(self._connection, partition.name)
             await self._connection.execute(f"VACUUM (FREEZE, ANALYZE) {name}")
             await queries.note_frozen(self._connection, **place, at=now)
+
+    async def _index(self, partition: Partition) -> None:
         missing = await rows(queries.look_ups_missing(self._connection, name=partition.name))
         if missing:
-            # Nobody waits for the locks that this needs, and it waits for every transaction
-            # that is older; so it may wait longer than what others stand behind.
-            await set_lock_timeout(self._connection, self._config.seal_wait_seconds_max * 1000)
             # One core at the most: ingest goes on beside it.
             await queries.set_parallel_builds(self._connection, workers="0")
-            try:
-                for index in missing:
-                    await self._build(
-                        partition, index["name"], index["definition"], begun=index["made"]
-                    )
-            finally:
-                if not self._connection.is_closed():
-                    await set_lock_timeout(self._connection, self._config.lock_timeout_ms)
-        return partition.name
+        for index in missing:
+            await self._build(partition, index["name"], index["definition"], begun=index["made"])
 
     async def _build(
         self, partition: Partition, name: str, definition: str, *, begun: bool
