@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import orjson
 
-    from trafficlog.client.answers import Rejection
+from trafficlog.client.errors import RecordRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from trafficlog.client.answers import IngestAnswer, Rejection
+
+log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
@@ -57,3 +64,28 @@ class ClientFigures:
     def acknowledged(self) -> int:
         """Records that the service has, as far as it has answered."""
         return self.accepted + self.updated + self.duplicates
+
+
+class Tally:
+    """Counts what became of the records of a client, and tells of those that are refused.
+
+    ``on_refused`` is called for each of them; without it they are logged.
+    """
+
+    def __init__(self, on_refused: Callable[[RefusedRecord], None] | None) -> None:
+        self._on_refused = on_refused
+        self.sent = self.spooled = 0
+        self.accepted = self.updated = self.duplicates = self.refused = 0
+
+    def answered(self, lines: Sequence[bytes], answer: IngestAnswer) -> dict[int, Exception]:
+        """Counts an answer to records; the errors of those refused, by their indexes."""
+        self.accepted += answer.accepted
+        self.updated += answer.updated
+        self.duplicates += answer.duplicates
+        self.refused += len(answer.rejected)
+        for each in answer.rejected:
+            if self._on_refused is None:
+                log.warning("a record is refused: %s %s", each.field, each.code)
+            else:
+                self._on_refused(RefusedRecord(orjson.loads(lines[each.index]), each))
+        return {each.index: RecordRefusedError(each) for each in answer.rejected}

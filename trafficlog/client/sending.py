@@ -19,15 +19,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-import orjson
-
 from trafficlog.client.batches import Batch, BatchQueue
-from trafficlog.client.errors import (
-    ClientClosedError,
-    RecordRefusedError,
-    ServiceUnreachableError,
-)
-from trafficlog.client.figures import ClientFigures, Outcome, RefusedRecord
+from trafficlog.client.errors import ClientClosedError, ServiceUnreachableError
+from trafficlog.client.figures import ClientFigures, Outcome, Tally
 from trafficlog.client.posting import BATCH_BYTES_MAX, Encoding, Poster, as_line, in_batches
 from trafficlog.client.retries import Retry, RetryPolicy
 from trafficlog.client.room import Room
@@ -35,11 +29,11 @@ from trafficlog.client.spool import SPOOL_BYTES_MAX, Spool
 from trafficlog.errors import InvalidValueError, TrafficlogError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from trafficlog.client.answers import IngestAnswer
+    from trafficlog.client.figures import RefusedRecord
     from trafficlog.client.spool import ReadSegment
 
 log = logging.getLogger(__name__)
@@ -130,7 +124,7 @@ class Client:
         self._record_bytes_max = record_bytes_max
         self._requests_max = requests_max
         self._close_seconds = close_seconds
-        self._on_refused = on_refused
+        self._tally = Tally(on_refused)
         self._spool = None if spool is None else Spool(spool, spool_bytes_max)
         self._room = Room(waiting_records_max, waiting_bytes_max)
         self._queue = BatchQueue(batch_records_max, batch_bytes_max, batch_seconds)
@@ -143,8 +137,6 @@ class Client:
         self._closing = False
         self._stopped: Exception | None = None
         self._told = False
-        self._sent = self._spooled = 0
-        self._accepted = self._updated = self._duplicates = self._refused = 0
 
     async def __aenter__(self) -> Self:
         if self._spool is not None:
@@ -177,14 +169,14 @@ class Client:
     @property
     def figures(self) -> ClientFigures:
         """The client's figures at this moment."""
-        spool, counters = self._spool, self._poster.counters
+        spool, counters, tally = self._spool, self._poster.counters, self._tally
         return ClientFigures(
-            sent=self._sent,
-            accepted=self._accepted,
-            updated=self._updated,
-            duplicates=self._duplicates,
-            refused=self._refused,
-            spooled=self._spooled,
+            sent=tally.sent,
+            accepted=tally.accepted,
+            updated=tally.updated,
+            duplicates=tally.duplicates,
+            refused=tally.refused,
+            spooled=tally.spooled,
             waiting=self._room.records,
             spool_bytes=0 if spool is None else spool.bytes_used,
             damaged_bytes=0 if spool is None else spool.damaged_bytes,
@@ -222,7 +214,7 @@ class Client:
         except BaseException:
             self._room.give(1, len(line))
             raise
-        self._sent += 1
+        self._tally.sent += 1
         return await self._queue.add(line)
 
     async def flush(self) -> None:
@@ -280,7 +272,7 @@ class Client:
             await self._keep(batch, error)
         else:
             self._note(away=False)
-            batch.settle(Outcome.STORED, self._answered(batch.lines, answer))
+            batch.settle(Outcome.STORED, self._tally.answered(batch.lines, answer))
 
     async def _keep(self, batch: Batch, error: Exception | None) -> None:
         """Puts a batch into the spool; without one its records fail with ``error``."""
@@ -292,7 +284,7 @@ class Client:
         except TrafficlogError as failed:
             batch.fail(failed)
             return
-        self._spooled += len(batch.lines)
+        self._tally.spooled += len(batch.lines)
         batch.settle(Outcome.SPOOLED)
         self._wake_drain.set()
 
@@ -327,21 +319,8 @@ class Client:
                 return False
             answer = await self._poster.post_lines(batch, self._spool_retry)
             self._note(away=False)
-            self._answered(batch, answer)
+            self._tally.answered(batch, answer)
         return True
-
-    def _answered(self, lines: Sequence[bytes], answer: IngestAnswer) -> dict[int, Exception]:
-        """Counts an answer and tells of refusals; the errors by the records' indexes."""
-        self._accepted += answer.accepted
-        self._updated += answer.updated
-        self._duplicates += answer.duplicates
-        self._refused += len(answer.rejected)
-        for each in answer.rejected:
-            if self._on_refused is None:
-                log.warning("a record is refused: %s %s", each.field, each.code)
-            else:
-                self._on_refused(RefusedRecord(orjson.loads(lines[each.index]), each))
-        return {each.index: RecordRefusedError(each) for each in answer.rejected}
 
     def _note(self, *, away: bool) -> None:
         if away != self._away:
