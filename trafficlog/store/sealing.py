@@ -33,8 +33,9 @@ class Sealing:
         """Freezes a partition and builds the look-up indexes it lacks; gives its name.
 
         Raises:
-            asyncpg.LockNotAvailableError: a transaction stayed open for longer than
-                ``seal_wait_seconds_max``; the next run begins with what is missing.
+            asyncpg.LockNotAvailableError: somebody had the partition, or a transaction stayed
+                open, for longer than ``seal_wait_seconds_max``; the next run begins with what is
+                missing.
         """
         # Nobody waits for the locks that this needs, and it waits for every transaction that is
         # older; so it may wait longer than what others stand behind. An automatic vacuum that is
