@@ -49,8 +49,8 @@ def data_dir() -> Iterator[Path]:
     parent = Path(tempfile.mkdtemp(prefix="trafficlog-tests-")).resolve()
     yield parent / "var"
     for pid_file in parent.rglob("postgres/postmaster.pid"):
-        pid = int(pid_file.read_text().split()[0])
-        if os.fsencode(pid_file.parent) in (command_line(pid) or []):
+        pid = postmaster_pid(pid_file.parent.parent)
+        if pid and os.fsencode(pid_file.parent) in (command_line(pid) or []):
             os.kill(pid, signal.SIGKILL)
     shutil.rmtree(parent, ignore_errors=True)
 
@@ -101,9 +101,12 @@ def query(dsn: str, sql: str, **options: object) -> str:
 
 
 def postmaster_pid(data_dir: Path) -> int | None:
-    """The process that ``postmaster.pid`` names, alive or not."""
-    pid_file = data_dir / "postgres" / "postmaster.pid"
-    return int(pid_file.read_text().split()[0]) if pid_file.exists() else None
+    """The process that ``postmaster.pid`` names, alive or not; none where nothing is in it yet."""
+    try:
+        lines = (data_dir / "postgres" / "postmaster.pid").read_text().split("\n")
+    except FileNotFoundError:
+        return None
+    return int(lines[0]) if len(lines) > 1 else None
 
 
 def is_running(data_dir: Path) -> bool:
