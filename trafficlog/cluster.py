@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 
 from trafficlog.errors import EmbeddedPostgresError
 from trafficlog.osuser import OsUser, current_user, make_readable, server_user
+from trafficlog.stopping import signals_held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,30 +115,29 @@ class Cluster:
         self,
         settings: Mapping[str, str],
         deadline: float,
+        undo: ExitStack,
         given_up: Callable[[], bool] = lambda: False,
     ) -> tuple[Path, bool]:
         """Wait until the server is ready, starting it if none runs: its socket, and if we did.
 
-        Raises EmbeddedPostgresError when it is not ready in time, or ``given_up`` says so.
+        What is started here is told to stop by ``undo``, from its first moment on. Raises
+        EmbeddedPostgresError when it is not ready in time, or ``given_up`` says so.
         """
         process: subprocess.Popen[bytes] | None = None
-        with ExitStack() as undo:
-            while time.monotonic() < deadline and not given_up():
-                found = self.postmaster()
-                if found and found.status == "ready" and self._answers(found.socket_dir):
-                    undo.pop_all()
-                    return found.socket_dir, process is not None
-                if process is not None and process.poll() is not None:
-                    # The children of a killed server live on until they notice, and PostgreSQL
-                    # rightly does not start beside them.
-                    if "shared memory block" not in self._log_tail():
-                        raise self._error("PostgreSQL did not start")
-                    process = None
-                elif process is None and found is None:
-                    process = self._spawn(settings)
-                    undo.callback(process.send_signal, signal.SIGINT)
-                time.sleep(_POLL_SECONDS)
-            raise self._error("PostgreSQL was not ready in time")
+        while time.monotonic() < deadline and not given_up():
+            found = self.postmaster()
+            if found and found.status == "ready" and self._answers(found.socket_dir):
+                return found.socket_dir, process is not None
+            if process is not None and process.poll() is not None:
+                # The children of a killed server live on until they notice, and PostgreSQL
+                # rightly does not start beside them.
+                if "shared memory block" not in self._log_tail():
+                    raise self._error("PostgreSQL did not start")
+                process = None
+            elif process is None and found is None:
+                process = self._spawn(settings, undo)
+            time.sleep(_POLL_SECONDS)
+        raise self._error("PostgreSQL was not ready in time")
 
     def postmaster(self) -> Postmaster | None:
         """The live server of this cluster, by whomever it was started."""
@@ -167,7 +167,7 @@ class Cluster:
                 raise self._error("PostgreSQL did not stop in time")
             time.sleep(_POLL_SECONDS)
 
-    def _spawn(self, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, settings: Mapping[str, str], undo: ExitStack) -> subprocess.Popen[bytes]:
         """Start the server, in a session of its own: Ctrl-C is meant for the service."""
         if current_user().uid == 0:
             self._let_the_server_user_in()
@@ -183,7 +183,11 @@ class Cluster:
             environment["PG_GRANDPARENT_PID"] = pid_file[0]
         log = self.path.with_name("postgres.log")
         log.unlink(missing_ok=True)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)) as log_file:
+        # A server that nobody knows of is stopped by nobody. It lets signals in by itself.
+        with (
+            os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)) as log_file,
+            signals_held_back(),
+        ):
             process = subprocess.Popen(  # noqa: S603
                 [programs() / "postgres", "-D", self.path],
                 stdin=subprocess.DEVNULL,
@@ -194,7 +198,8 @@ class Cluster:
                 start_new_session=True,
                 **self.user.process_options,
             )
-        _children.append(process)
+            _children.append(process)
+            undo.callback(process.send_signal, signal.SIGINT)
         return process
 
     def _let_the_server_user_in(self) -> None:

@@ -89,7 +89,7 @@ def start(
         with cluster.locked(deadline), ExitStack() as undo:
             in_use = undo.enter_context(cluster.open_lock("postgres.users"))
             fcntl.flock(in_use, fcntl.LOCK_SH)
-            socket_dir, started_here = cluster.bring_up(settings or {}, deadline)
+            socket_dir, started_here = cluster.bring_up(settings or {}, deadline, undo)
             cluster.ensure_database(socket_dir)
             undo.pop_all()
     dsn = f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(socket_dir))}"
@@ -204,8 +204,11 @@ class _Watcher:
         began = time.monotonic()
         deadline = began + RECOVERY_SECONDS_MAX
         try:
-            with self._cluster.locked(deadline):
-                _, started = self._cluster.bring_up(self._settings, deadline, self._done.is_set)
+            with self._cluster.locked(deadline), ExitStack() as undo:
+                _, started = self._cluster.bring_up(
+                    self._settings, deadline, undo, self._done.is_set
+                )
+                undo.pop_all()
         except (EmbeddedPostgresError, OSError) as error:
             if not self._done.is_set():
                 log.error("postgres_restart_failed", reason=str(error))

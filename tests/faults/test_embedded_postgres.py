@@ -60,8 +60,8 @@ def hold(data_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a process that uses the server and answers when it runs."""
     holders: list[subprocess.Popen[str]] = []
 
-    def hold_server(*, wait: bool = True) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLDER, str(data_dir)]
+    def hold_server(first: str = "", *, wait: bool = True) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", first + HOLDER, str(data_dir)]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         pipe = subprocess.PIPE
         holder = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
@@ -388,6 +388,39 @@ def test_an_interrupted_start_takes_its_server_down(data_dir: Path, hold) -> Non
     wait_until(lambda: postmaster_pid(data_dir))
     holder.send_signal(signal.SIGINT)
     holder.wait(timeout=60)
+    wait_until(lambda: not is_running(data_dir))
+
+
+# Ctrl-C in two moments that hardly ever are met: the new process is there and nobody has heard of
+# it; and the server is ready, but not its database.
+BORN = """
+import os, signal, subprocess
+execute = subprocess.Popen._execute_child
+def interrupted(self, args, *others):
+    execute(self, args, *others)
+    if str(args[0]).endswith("bin/postgres"):
+        os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen._execute_child = interrupted
+"""
+READY = """
+import os, signal
+from trafficlog.cluster import Cluster
+ensure = Cluster.ensure_database
+def interrupted(self, socket_dir):
+    os.kill(os.getpid(), signal.SIGINT)
+    ensure(self, socket_dir)
+Cluster.ensure_database = interrupted
+"""
+
+
+@pytest.mark.parametrize("moment", [BORN, READY], ids=["born", "ready"])
+def test_whenever_a_start_is_interrupted_no_server_is_left(data_dir: Path, hold, moment) -> None:
+    """Interrupted where it would be forgotten."""
+    with postgres.running(data_dir):
+        pass
+    holder = hold(moment, wait=False)
+    assert holder.wait(timeout=60) != 0
+    time.sleep(0.5)  # longer than a server that was just born needs to write down that it is there
     wait_until(lambda: not is_running(data_dir))
 
 
