@@ -30,16 +30,19 @@ CUTS = kills(15)
 FEW = queries.store_few.sql
 # So many requests of one record each come at once.
 AT_ONCE = 8
-# Long enough for the slowest answer, and less than any other limit that would end a wait.
+# Less than any other limit that would end a wait.
 ANSWER_SECONDS = 1
 SETTINGS = {
-    "answer_seconds_max": ANSWER_SECONDS,
-    "statement_seconds_max": 1,
-    "connect_seconds_max": 1,
     # A key is known already when the line fails.
     "key_cache_seconds": 300,
     # The jobs' connection would meet the failures that are meant for records.
     "move_interval_seconds": 3600,
+}
+# Where nobody is told of the failure.
+SILENCE_SETTINGS = SETTINGS | {
+    "answer_seconds_max": ANSWER_SECONDS,
+    "statement_seconds_max": 1,
+    "connect_seconds_max": 1,
 }
 
 
@@ -54,6 +57,15 @@ async def line(database):
             yield opened
 
 
+async def failed(line: Line, load: Load, times: int) -> None:
+    """Waits until the line has failed so often, and a batch was refused.
+
+    A machine that is busy elsewhere may make one too late before.
+    """
+    while line.cuts < times:
+        await load.refused()
+
+
 async def test_a_line_cut_anywhere_in_a_transaction_loses_and_doubles_nothing(database, line):
     """Cut after any number of bytes: what was in doubt is sent again and is there once."""
     moments = random.Random(20261122)
@@ -63,8 +75,7 @@ async def test_a_line_cut_anywhere_in_a_transaction_loses_and_doubles_nothing(da
             for number in range(1, CUTS + 1):
                 # A large batch is some hundred kilobytes, most of them in its COPYs.
                 line.fail_after(moments.randrange(1, 300_000))
-                await load.refused()
-                assert line.cuts == number
+                await failed(line, load, number)
                 await load.progress(50)
         assert load.refusals.keys() == {(503, "1")}
     await assert_all_there_once(database, load)
@@ -81,8 +92,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_no_acknowledgement(
         async with MixedLoad(service.url, await service.key("ingest")) as load:
             for number in range(1, CUTS + 1):
                 line.cut_at(statement, let_through=let_through)
-                await load.refused()
-                assert line.cuts == number
+                await failed(line, load, number)
                 await load.progress(20)
         assert load.refusals.keys() == {(503, "1")}
     await assert_all_there_once(database, load)
@@ -141,14 +151,13 @@ async def test_a_line_that_falls_silent_in_a_copy_costs_a_bounded_time(
     """
     # The silent connection is waited for at the end.
     monkeypatch.setattr(connections, "GRACE_SECONDS", 1)
-    async with serving(line.dsn(database), START, **SETTINGS) as service:
+    async with serving(line.dsn(database), START, **SILENCE_SETTINGS) as service:
         key = await service.key("ingest")
         async with Load(service.url, key, workers=2, batch=PIECE_RECORDS) as load:
             # The accounts are known then, and such batches go by COPY.
             await load.progress(3 * PIECE_RECORDS)
             line.fall_silent_in_copy(table, 5_000)
-            await load.refused()
-            assert line.cuts == 1
+            await failed(line, load, 1)
             if table == "history_record":
                 await load.refused()
                 line.hang_up()
